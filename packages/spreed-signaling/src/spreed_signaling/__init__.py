@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Client library for Nextcloud Talk's High-Performance Backend."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Media of a call on aiortc (extra `[media]`)."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Servers to test a bot against (extra `[testing]`)."""

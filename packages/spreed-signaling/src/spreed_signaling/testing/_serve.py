@@ -212,6 +212,6 @@ class AppServer:
             if transport is not None:
                 transport.abort()
         with anyio.move_on_after(_STOP_LIMIT_S / 2):
-            # uvicorn offers no event for this. noqa below: nothing to wait on.
+            # uvicorn offers no event for this, so there is nothing to wait on.
             while server.server_state.tasks or server.server_state.connections:  # noqa: ASYNC110
                 await anyio.sleep(0.01)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Server processes that end with us, whatever happens to us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import anyio
+from anyio.abc import Process
+
+from ._errors import ServerStartFailed
+
+__all__ = ["ServerProcess", "run_command", "tail"]
+
+_POLL_S = 0.01
+_TAIL_LINES = 25
+
+
+def tail(path: Path) -> str:
+    """Return the last lines of a log file, an empty string if there is none."""
+    with contextlib.suppress(OSError):
+        lines = path.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-_TAIL_LINES:])
+    return ""
+
+
+async def run_command(
+    *command: str, timeout_s: float = 10.0, stdin: str | None = None
+) -> tuple[int, str]:
+    """Run a short command to its end.
+
+    Returns:
+        The exit status and what it printed, standard error included. A command
+        that does not exist has status 127, one that took too long 124.
+    """
+    try:
+        with anyio.fail_after(timeout_s):
+            done = await anyio.run_process(
+                # A fixed locale, so that messages can be recognised.
+                ["env", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", *command],
+                input=None if stdin is None else stdin.encode(),
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+    except TimeoutError:
+        return 124, f"{command[0]} took longer than {timeout_s:g} s"
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+class ServerProcess:
+    """One long-running process with its own process group and log file.
+
+    The kernel kills it when this process dies (`PR_SET_PDEATHSIG`, set by
+    `setpriv`), so that not even SIGKILL leaves a server behind.
+
+    Args:
+        name: For error messages.
+        command: Program and arguments.
+        log: File that receives its output, appended.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        self._process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id; the commands used here all `exec`, so it is the server's."""
+        if self._process is None:
+            raise AssertionError(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the process; use `wait_ready` to know that it serves."""
+        with self.log.open("ab") as log:
+            self._process = await anyio.open_process(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    async def wait_ready(
+        self, ready: Callable[[], Awaitable[bool]], timeout_s: float = 10.0
+    ) -> None:
+        """Wait until `ready()` is true.
+
+        Raises:
+            ServerStartFailed: If the process ended or the time is over.
+        """
+        with anyio.move_on_after(timeout_s):
+            while self.running:
+                if await ready():
+                    return
+                await anyio.sleep(_POLL_S)
+        if self.running:
+            reason = f"not ready within {timeout_s:g} s"
+        else:
+            status = None if self._process is None else self._process.returncode
+            reason = f"it ended with status {status}"
+        raise ServerStartFailed(self.name, reason, tail(self.log))
+
+    async def stop(self, *, kill: bool = False, grace_s: float = 2.0) -> None:
+        """End the process group and wait for it; harmless when it is not running.
+
+        Also works in a cancelled scope.
+
+        Args:
+            kill: Send SIGKILL at once instead of SIGTERM first.
+            grace_s: Seconds between SIGTERM and SIGKILL.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with anyio.CancelScope(shield=True):
+            if not kill:
+                self._signal(process, signal.SIGTERM)
+                with anyio.move_on_after(grace_s):
+                    await process.wait()
+            # Also without a survivor in sight: the group may hold grandchildren.
+            self._signal(process, signal.SIGKILL)
+            await process.wait()
+            await process.aclose()
+
+    @staticmethod
+    def _signal(process: Process, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)

@@ -43,9 +43,8 @@ _FROM_SERVER: tuple[type[Message], ...] = (
     Welcome,
 )
 _SERVER: dict[str, type[Message]] = {kind.type: kind for kind in _FROM_SERVER}
-_CLIENT: dict[str, type[Message]] = {
-    kind.type: kind for kind in (*_COMMON, ClientHello)
-}
+_FROM_CLIENT: tuple[type[Message], ...] = (*_COMMON, ClientHello)
+_CLIENT: dict[str, type[Message]] = {kind.type: kind for kind in _FROM_CLIENT}
 
 
 def parse_server(text: str | bytes) -> Message:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Streaming client for Kyutai speech-to-text, with pluggable backends.
+
+Push audio of one speaker into a session and iterate over partial and final
+captions; see `open_session`.
+"""
+
+from __future__ import annotations
+
+from .audio import AudioFormat, Resampler
+from .backend import Backend, Capabilities, Connection, ConnectRequest
+from .core import RetryPolicy
+from .errors import (
+    AudioFormatError,
+    AuthError,
+    BackendUnavailable,
+    CapacityError,
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    KyutaiStreamError,
+    ProtocolError,
+)
+from .events import (
+    Endpoint,
+    Final,
+    FinalReason,
+    Gap,
+    LanguageMismatch,
+    Partial,
+    SessionEvent,
+    SessionState,
+    SpeechStarted,
+    StateChanged,
+    Usage,
+)
+from .registry import BackendInfo, available_backends, get_backend
+from .session import Session, SessionOptions, open_session
+from .transcript import SegmentRules
+
+__all__ = [
+    "AudioFormat",
+    "AudioFormatError",
+    "AuthError",
+    "Backend",
+    "BackendInfo",
+    "BackendUnavailable",
+    "Capabilities",
+    "CapacityError",
+    "ConfigError",
+    "ConnectFailed",
+    "ConnectRequest",
+    "Connection",
+    "ConnectionLost",
+    "Endpoint",
+    "Final",
+    "FinalReason",
+    "Gap",
+    "KyutaiStreamError",
+    "LanguageMismatch",
+    "Partial",
+    "ProtocolError",
+    "Resampler",
+    "RetryPolicy",
+    "SegmentRules",
+    "Session",
+    "SessionEvent",
+    "SessionOptions",
+    "SessionState",
+    "SpeechStarted",
+    "StateChanged",
+    "Usage",
+    "available_backends",
+    "get_backend",
+    "open_session",
+]

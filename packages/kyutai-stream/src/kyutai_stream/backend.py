@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""The contract between the session and a speech-to-text backend.
+
+A backend is two small classes. `Backend` says what it can do and opens
+connections; `Connection` is ONE connection: it takes exact frames and yields
+events. Reconnecting, buffering, resampling, segmentation and time-outs live once,
+in the session. Call sites read `Capabilities`; they never ask for a name.
+
+Words are append-only: what was sent as a `Word` is never taken back. A recogniser
+that revises its hypothesis commits words itself before it sends them
+(`kyutai_stream.core.LocalAgreement` does that). A backend with nothing to
+recognise sends its notice as one ordinary `Word` and says so in
+`Capabilities.transcribes`.
+
+Times in events are seconds of audio sent on this connection since it was opened or
+last reset, fed silence included; the session maps them to the caller's media time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from attrs import field, frozen
+
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "ConnectRequest",
+    "Connection",
+    "ConnectionEvent",
+    "Draining",
+    "Flushed",
+    "Frame",
+    "Pause",
+    "Progress",
+    "Ready",
+    "Voice",
+    "WasReset",
+    "Word",
+    "WordEnd",
+]
+
+Frame = npt.NDArray[np.float32]
+"""Mono PCM, float32, shape `(1920,)`, -1.0 to 1.0, 24 000 Hz: 80 ms."""
+
+
+@frozen(kw_only=True)
+class Capabilities:
+    """What a backend can do; the session adapts to these fields only."""
+
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes it understands; empty means that language does not matter."""
+    transcribes: bool = True
+    """Whether its words are recognised speech; False for mere notices."""
+    endpointing: bool = False
+    """Whether it sends `Voice`: it then decides itself where utterances end, and
+    the session does not count silence."""
+    pause_horizons_s: tuple[float, ...] = ()
+    """Horizons of the probabilities in `Pause`; empty if it sends none."""
+    acks: bool = False
+    """Whether `Progress` counts the processed frames of this connection."""
+    resettable: bool = False
+    """Whether `reset` is supported."""
+    nominal_delay_s: float = 0.0
+    """Seconds of further audio it must hear before a word can come out; the
+    session feeds that much silence (and 3 frames) before it asks for a flush."""
+    keepalive_interval_s: float | None = None
+    """Longest time without audio before `keepalive` is due; None for never."""
+    max_sessions: int | None = None
+    """Most connections at a time, where that is known."""
+    punctuation: bool = False
+    """Whether its words carry punctuation and case."""
+
+
+@frozen(kw_only=True)
+class ConnectRequest:
+    """What the session wants from a new connection."""
+
+    language: str | None = None
+    """ISO 639-1 code, or None for whatever the backend assumes."""
+    speaker: str = field(default="", repr=False)
+    """Label of the speaker, for notices and logs on the caller's side."""
+
+
+@frozen(kw_only=True)
+class Ready:
+    """The recogniser works; sent first, once, and only now is audio sent."""
+
+    capabilities: Capabilities
+    """What this connection can do; may be narrower than the backend's."""
+
+
+@frozen(kw_only=True)
+class Word:
+    """A word (or several spoken as one) that will not be taken back."""
+
+    index: int
+    """Counts words from 0, per connection and reset."""
+    text: str = field(repr=False)
+    """Without leading space, punctuation attached; may be empty."""
+    start: float
+    """Seconds of audio."""
+
+
+@frozen(kw_only=True)
+class WordEnd:
+    """The end of a word became known; may come late or never."""
+
+    index: int
+    """The `Word` it belongs to."""
+    end: float
+    """Seconds of audio."""
+
+
+@frozen(kw_only=True)
+class Pause:
+    """How probable it is that no word follows soon."""
+
+    probabilities: tuple[float, ...]
+    """0 to 1, one for each horizon."""
+    horizons_s: tuple[float, ...]
+    """Seconds ahead."""
+
+
+@frozen(kw_only=True)
+class Voice:
+    """Speech began, or it ended and all its words have been sent."""
+
+    active: bool
+    """True when speech began."""
+    at: float
+    """Seconds of audio where that happened, which is before it was noticed."""
+
+
+@frozen(kw_only=True)
+class Progress:
+    """How far the recogniser is."""
+
+    frames_processed: int
+    """Frames of this connection processed so far."""
+    lag_frames: int
+    """Frames sent and not yet processed, as the backend sees it."""
+
+
+@frozen(kw_only=True)
+class Flushed:
+    """Everything sent before the flush was processed and its words are out."""
+
+    token: int
+    """The token given to `request_flush`."""
+
+
+@frozen(kw_only=True)
+class WasReset:
+    """The reset took place: times, frames and indexes begin at 0 again."""
+
+
+@frozen(kw_only=True)
+class Draining:
+    """The server will close the connection on purpose."""
+
+    deadline_s: float
+    """Seconds from now."""
+
+
+ConnectionEvent = (
+    Ready | Word | WordEnd | Pause | Voice | Progress | Flushed | WasReset | Draining
+)
+"""Everything that iterating a connection may yield."""
+
+
+class Connection(Protocol):
+    """One connection to a recogniser.
+
+    One task sends, another iterates, at the same time. Methods raise
+    `ConnectionLost`, `ProtocolError` or `CapacityError` when the other side fails.
+    Iteration ends only when the connection has ended.
+    """
+
+    async def send(self, frame: Frame) -> None:
+        """Send exactly one frame.
+
+        May wait: that is the back-pressure. A cancelled call leaves the connection
+        unusable; the session then closes it.
+
+        Args:
+            frame: Mono PCM, float32, shape `(1920,)`, -1.0 to 1.0, 24 000 Hz.
+        """
+
+    async def request_flush(self, token: int) -> None:
+        """Ask for `Flushed(token)` once all frames so far are done.
+
+        The connection stays usable: the next frame simply continues the stream.
+        """
+
+    async def reset(self) -> None:
+        """Ask for a fresh start, confirmed by `WasReset`.
+
+        Raises:
+            ConfigError: If the capabilities say that it cannot.
+        """
+
+    async def keepalive(self) -> None:
+        """Keep an idle connection open; does nothing where none is needed."""
+
+    def __aiter__(self) -> AsyncIterator[ConnectionEvent]:
+        """Iterate over what the recogniser says, by one task only."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A way to turn speech into words; stateless and shared by sessions."""
+
+    @property
+    def name(self) -> str:
+        """Name as registered, for messages to people; never for decisions."""
+
+    @property
+    def description(self) -> str:
+        """One line for people, honest about accuracy and purpose."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a connection will be able to do, as far as known beforehand."""
+
+    def connect(
+        self, request: ConnectRequest
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Open one connection; no retries inside.
+
+        Entering may raise `ConnectFailed`, `CapacityError`, `AuthError`,
+        `ConfigError` or `BackendUnavailable`. Leaving closes at once and within a
+        bound of a few seconds, also when cancelled, and leaves no task, process,
+        thread or descriptor behind.
+        """

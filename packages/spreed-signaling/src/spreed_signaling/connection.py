@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""One WebSocket that drives one protocol session.
+
+The session decides everything; this module opens the socket, moves frames and
+keeps the one timer. Foreign exceptions become ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+from attrs import field, frozen
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    InvalidURI,
+)
+
+from ._tasks import Signal
+from .errors import ConnectFailed, ConnectionLost, SignalingError, UsageError
+from .protocol.session import SignalingSession
+
+__all__ = ["TransportOptions", "drive", "open_connection", "websocket_url"]
+
+_log = logging.getLogger("spreed_signaling")
+
+_MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes. Participants updates of large rooms pass any small limit; the server
+itself sets none."""
+
+_SEND_TIMEOUT_S = 10.0
+"""A peer that takes nothing for this long is as good as gone; the server uses the
+same. It also bounds what can pile up behind a slow socket."""
+
+
+@frozen(kw_only=True)
+class TransportOptions:
+    """How to open and keep the WebSocket; times in seconds."""
+
+    open_timeout_s: float = 10.0
+    ping_interval_s: float = 10.0
+    """Half-open connections are noticed after at most two intervals, early enough
+    to resume the session (the server keeps it for 30 s)."""
+    close_timeout_s: float = 1.0
+    ssl: ssl.SSLContext | None = field(default=None, repr=False)
+    """For self-signed certificates; None verifies as usual."""
+
+
+def websocket_url(url: str) -> str:
+    """Return the WebSocket endpoint for a configured server URL.
+
+    Accepts `http(s)://` and `ws(s)://`, with or without `/spreed` at the end.
+
+    Raises:
+        UsageError: If it is no such URL.
+    """
+    parts = urlsplit(url.strip())
+    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+    if parts.scheme not in schemes or not parts.netloc:
+        raise UsageError(
+            f"{url!r} is not the URL of a signaling server; "
+            "it looks like https://host/standalone-signaling"
+        )
+    path = parts.path.rstrip("/").removesuffix("/spreed")
+    return urlunsplit((schemes[parts.scheme], parts.netloc, f"{path}/spreed", "", ""))
+
+
+async def open_connection(url: str, options: TransportOptions) -> ClientConnection:
+    """Open one WebSocket; no retry.
+
+    Cancellation-safe: nothing stays open.
+
+    Raises:
+        ConnectFailed: With a reason in plain words.
+    """
+    is_tls = url.startswith("wss:")
+    try:
+        return await open_websocket(
+            url,
+            ssl=options.ssl if is_tls else None,
+            open_timeout=options.open_timeout_s,
+            ping_interval=options.ping_interval_s,
+            ping_timeout=options.ping_interval_s,
+            close_timeout=options.close_timeout_s,
+            max_size=_MAX_MESSAGE,
+            # Small JSON texts on a long-lived connection: not worth the memory.
+            compression=None,
+        )
+    except (OSError, InvalidHandshake, InvalidURI, TimeoutError, EOFError) as exc:
+        raise ConnectFailed(url, _reason(exc)) from exc
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, InvalidStatus):
+        status = exc.response.status_code
+        return f"HTTP {status} instead of a WebSocket; is the path right?"
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the TLS certificate is not trusted ({exc.verify_message})"
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS failed ({exc.reason or 'unknown reason'})"
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    if isinstance(exc, socket.gaierror):
+        return "the host name does not resolve"
+    if isinstance(exc, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror.lower()
+    return f"no WebSocket handshake ({type(exc).__name__})"
+
+
+async def drive(
+    websocket: ClientConnection,
+    session: SignalingSession,
+    wake: Signal,
+    deliver: Callable[[], None],
+) -> SignalingError:
+    """Drive the session over this socket until it ends.
+
+    Args:
+        websocket: An open connection; it is closed at the end in any case.
+        session: Has to be told of the opening already.
+        wake: Set by others when the session has something to send.
+        deliver: Called after every step, for the session's events.
+
+    Returns:
+        Why the socket ended.
+    """
+    ends: list[SignalingError] = []
+
+    async def read() -> None:
+        try:
+            async for frame in websocket:
+                session.receive(frame, anyio.current_time())
+                deliver()
+                wake.set()
+            ends.append(_lost(websocket))
+        except ConnectionClosed:
+            ends.append(_lost(websocket))
+        tasks.cancel_scope.cancel()
+
+    async def pump() -> None:
+        while not session.close_requested():
+            await _send_all(websocket, session)
+            await wake.wait(session.deadline())
+            session.tick(anyio.current_time())
+            deliver()
+        # A goodbye queued last still goes out.
+        await _send_all(websocket, session)
+        ends.append(ConnectionLost("closed by us"))
+        tasks.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            try:
+                await pump()
+            except (ConnectionClosed, TimeoutError):
+                ends.append(_lost(websocket))
+                tasks.cancel_scope.cancel()
+    finally:
+        await _close(websocket)
+    return ends[0]
+
+
+async def _send_all(websocket: ClientConnection, session: SignalingSession) -> None:
+    for frame in session.messages_to_send():
+        with anyio.fail_after(_SEND_TIMEOUT_S):
+            await websocket.send(frame)
+
+
+def _lost(websocket: ClientConnection) -> ConnectionLost:
+    code = websocket.close_code
+    if code is None:
+        return ConnectionLost("the server takes no more messages")
+    # 1006 is what a missing close frame is called.
+    reason = websocket.close_reason or (
+        "connection broken" if code == 1006 else "closed by the server"
+    )
+    return ConnectionLost(reason, code)
+
+
+async def _close(websocket: ClientConnection) -> None:
+    """Close without raising, within a bounded time even when cancelled."""
+    with anyio.CancelScope(shield=True), anyio.move_on_after(2.0) as scope:
+        await websocket.close()
+    if scope.cancelled_caught:
+        websocket.transport.abort()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""Peer connections as the negotiation needs them, on aiortc.
+
+They know signaling only as texts that go in and come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+from aiortc import (
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamTrack
+from aiortc.sdp import candidate_from_sdp
+
+from ..errors import MediaError
+from ..protocol.negotiation import PeerState
+from ..types import IceServer
+
+__all__ = ["Peer", "PublisherPeer", "SubscriberPeer"]
+
+_GATHERING_TIMEOUT_S = 8.0
+"""aioice waits up to 5 s for a STUN server that does not answer."""
+
+_STATES = {
+    "connected": PeerState.CONNECTED,
+    "failed": PeerState.FAILED,
+    "closed": PeerState.FAILED,
+}
+
+
+class Peer:
+    """What publishing and subscribing peers share.
+
+    Args:
+        ice_servers: STUN and TURN servers; empty means none. aiortc would ask a
+            public STUN server if nothing were configured.
+        on_state: Called with every new state, on the event loop.
+    """
+
+    def __init__(
+        self, ice_servers: Sequence[IceServer], on_state: Callable[[PeerState], None]
+    ) -> None:
+        servers = [
+            RTCIceServer(
+                urls=list(server.urls),
+                username=server.username,
+                credential=server.credential,
+            )
+            for server in ice_servers
+        ]
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._on_state = on_state
+        self._pc.on("connectionstatechange", self._state_changed)
+
+    def _state_changed(self) -> None:
+        state = _STATES.get(self._pc.connectionState, PeerState.CONNECTING)
+        self._on_state(state)
+
+    async def add_candidate(self, candidate: dict[str, Any]) -> None:
+        """Add a remote candidate; unusable ones are ignored, as browsers do."""
+        text = candidate.get("candidate")
+        if not isinstance(text, str) or not text:
+            # An empty candidate marks the end.
+            return
+        try:
+            parsed = candidate_from_sdp(text.removeprefix("candidate:"))
+            mid, index = candidate.get("sdpMid"), candidate.get("sdpMLineIndex")
+            # Janus leaves sdpMid empty at times; the index counts then.
+            parsed.sdpMid = mid if isinstance(mid, str) and mid else None
+            parsed.sdpMLineIndex = index if isinstance(index, int) else 0
+            await self._pc.addIceCandidate(parsed)
+        except (AssertionError, ValueError, IndexError):
+            return
+
+    async def close(self) -> None:
+        """Close the connection; never raises, bounded also when cancelled."""
+        self._pc.remove_all_listeners()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
+            await self._pc.close()
+
+
+class SubscriberPeer(Peer):
+    """Receives the audio of one publisher.
+
+    Args:
+        ice_servers: See `Peer`.
+        on_state: See `Peer`.
+        on_track: Called with each remote audio track, before media flows.
+    """
+
+    def __init__(
+        self,
+        ice_servers: Sequence[IceServer],
+        on_state: Callable[[PeerState], None],
+        on_track: Callable[[MediaStreamTrack], None],
+    ) -> None:
+        super().__init__(ice_servers, on_state)
+        self._on_track = on_track
+        self._pc.on("track", self._track_added)
+
+    def _track_added(self, track: MediaStreamTrack) -> None:
+        if track.kind == "audio":
+            self._on_track(track)
+
+    async def answer(self, sdp: str) -> str:
+        """Take an offer and return the answer, all candidates included.
+
+        Raises:
+            MediaError: If the offer cannot be used.
+        """
+        try:
+            with anyio.fail_after(_GATHERING_TIMEOUT_S):
+                offer = RTCSessionDescription(sdp=sdp, type="offer")
+                await self._pc.setRemoteDescription(offer)
+                for transceiver in self._pc.getTransceivers():
+                    # Answering video `inactive` is what really stops it: other
+                    # ways were ignored (measured with HPB 2.0.2, Janus 1.1.2).
+                    if transceiver.kind == "video":
+                        transceiver.direction = "inactive"
+                await self._pc.setLocalDescription(await self._pc.createAnswer())
+        except TimeoutError as exc:
+            raise MediaError("gathering network candidates took too long") from exc
+        except Exception as exc:
+            # aiortc raises whatever its parser meets; a hostile offer must not
+            # reach further than this stream.
+            raise MediaError(f"unusable offer: {type(exc).__name__}: {exc}") from exc
+        return self._pc.localDescription.sdp
+
+
+class PublisherPeer(Peer):
+    """Sends one audio track."""
+
+    def __init__(
+        self,
+        ice_servers: Sequence[IceServer],
+        on_state: Callable[[PeerState], None],
+        track: MediaStreamTrack,
+    ) -> None:
+        super().__init__(ice_servers, on_state)
+        self._pc.addTrack(track)
+
+    async def offer(self) -> str:
+        """Return the offer, all candidates included.
+
+        Raises:
+            MediaError: If gathering candidates took too long.
+        """
+        try:
+            with anyio.fail_after(_GATHERING_TIMEOUT_S):
+                await self._pc.setLocalDescription(await self._pc.createOffer())
+        except TimeoutError as exc:
+            raise MediaError("gathering network candidates took too long") from exc
+        return self._pc.localDescription.sdp
+
+    async def accept(self, sdp: str) -> None:
+        """Take the server's answer.
+
+        Raises:
+            MediaError: If it cannot be used.
+        """
+        try:
+            answer = RTCSessionDescription(sdp=sdp, type="answer")
+            await self._pc.setRemoteDescription(answer)
+        except Exception as exc:
+            # As in `SubscriberPeer.answer`.
+            raise MediaError(f"unusable answer: {type(exc).__name__}: {exc}") from exc

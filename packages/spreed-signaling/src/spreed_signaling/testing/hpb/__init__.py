@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""Talk's High-Performance Backend in this process, for tests of bots.
+
+`EmbeddedHpb` speaks the signaling protocol as HPB 2.0.2 does and forwards
+encoded audio and video between clients as its media server does. It needs no
+system packages: the extra `[testing]`, and `[media]` for calls with media.
+
+Left out: hello 2.0 tokens of users (answered with `invalid_token`), federation,
+virtual sessions (`addsession` and its relatives are ignored), dialout (answered
+with `no_client_available`), several Nextcloud servers, clusters, simulcast,
+retransmission of video, data channels between participants, `serverinfo`,
+`stats`, the `change` event, and requesting Nextcloud's capabilities.
+
+Different from the real server: the socket closes with 1000 after a `bye` (the
+real one sends no code); resume queues are bounded; an in-call report for
+everybody with 0 also clears the flags of the stored list.
+"""
+
+from .loopback import loopback_when_alone
+from .options import HpbOptions
+from .server import EmbeddedHpb, SessionView
+
+__all__ = ["EmbeddedHpb", "HpbOptions", "SessionView", "loopback_when_alone"]

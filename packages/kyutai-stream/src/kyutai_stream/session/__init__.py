@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from ..audio import MODEL_RATE, AudioFormat, AudioInput, Resampler, to_mono
+from ..audio import MODEL_RATE, AudioInput, Resampler, to_mono
 from ..backend import Backend, Capabilities, ConnectRequest
 from ..errors import ConfigError
 from ..events import SessionEvent

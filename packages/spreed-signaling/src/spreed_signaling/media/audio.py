@@ -108,6 +108,7 @@ class AudioFile(MediaStreamTrack):
     Args:
         path: Anything FFmpeg reads.
         lead_s: Silence before the file, seconds.
+        paused: Send silence until `play` is called.
 
     Raises:
         MediaError: If the file cannot be read as audio.
@@ -115,8 +116,11 @@ class AudioFile(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self, path: str | Path, *, lead_s: float = 0.0) -> None:
+    def __init__(
+        self, path: str | Path, *, lead_s: float = 0.0, paused: bool = False
+    ) -> None:
         super().__init__()
+        self._paused = paused
         self._frames = _read_frames(Path(path))
         self._lead = round(lead_s * _RTP_RATE / _PUBLISHED_FRAME)
         self._sent = 0
@@ -126,6 +130,10 @@ class AudioFile(MediaStreamTrack):
         """Whether the whole file was played."""
         self.first_voiced_at: float | None = None
         """When the first voiced frame was handed out, on the event loop's clock."""
+
+    def play(self) -> None:
+        """Go on with the file, if it was paused."""
+        self._paused = False
 
     async def wait_finished(self) -> None:
         """Wait until the whole file was played; one waiter."""
@@ -154,7 +162,10 @@ class AudioFile(MediaStreamTrack):
 
     def _next_samples(self) -> npt.NDArray[np.int16]:
         silence = np.zeros(_PUBLISHED_FRAME, np.int16)
-        if self._sent < self._lead or self.finished:
+        if self._paused or self.finished:
+            return silence
+        if self._lead > 0:
+            self._lead -= 1
             return silence
         samples = next(self._frames, None)
         if samples is None:

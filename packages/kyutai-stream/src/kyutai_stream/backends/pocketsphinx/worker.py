@@ -16,6 +16,7 @@ It ends when stdin does, and is killed with its parent on Linux.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -120,8 +121,8 @@ def main() -> None:
     """Load the decoder, then serve."""
     die_with_parent(int(sys.argv[1]))
     try:
-        import pocketsphinx
-
+        # Ships no usable type information.
+        pocketsphinx: Any = importlib.import_module("pocketsphinx")
         decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, **OPTIONS)
         say({"ready": True})
         serve(decoder, Input(sys.stdin.fileno()))

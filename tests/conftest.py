@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from spreed_signaling.testing import ServerKind, Site, open_site
-from spreed_signaling.testing.real import unavailable_reason
+if TYPE_CHECKING:
+    # Imported where used: the libraries are also tested without their extras.
+    from spreed_signaling.testing import ServerKind, Site
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +45,8 @@ def server_kind(
     request: pytest.FixtureRequest, skip_or_fail: Callable[[str], None]
 ) -> ServerKind:
     """Every test with this fixture runs against both kinds of server."""
+    from spreed_signaling.testing.real import unavailable_reason
+
     kind: ServerKind = request.param
     if kind == "real":
         reason = unavailable_reason()
@@ -53,5 +58,7 @@ def server_kind(
 @pytest.fixture
 async def site(server_kind: ServerKind) -> AsyncIterator[Site]:
     """A fresh server with an empty room `demoroom`."""
+    from spreed_signaling.testing import open_site
+
     async with open_site(server_kind) as opened:
         yield opened

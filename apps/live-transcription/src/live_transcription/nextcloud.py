@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Our requests to Nextcloud, through nc_py_api's async client.
+
+Nothing here is on a request path of Talk: all of it runs in the background, every
+wait is bounded, and the app works while Nextcloud is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from nc_py_api import AsyncNextcloudApp, LogLvl, NextcloudException
+
+from spreed_signaling.types import IceServer
+
+from .config import Settings
+from .logs import LogQueue
+
+__all__ = ["NextcloudFailed", "NextcloudLink", "parse_ice_servers"]
+
+_log = logging.getLogger(__name__)
+
+_STATE = "/ocs/v1.php/apps/app_api/ex-app/state"
+_TALK_SETTINGS = "/ocs/v2.php/apps/spreed/api/v3/signaling/settings"
+
+_SHORT_S = 5.0
+"""Seconds for an ordinary request."""
+_ENABLING_S = 90.0
+"""Nextcloud enables the app inside the report of 100 %, which may take 60 s."""
+_INIT_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_STATE_DELAYS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_LOG_PAUSE_S = 0.2
+_REFUSED = {401, 403, 404, 997, 998}
+
+
+class NextcloudFailed(Exception):
+    """A request to Nextcloud failed.
+
+    Args:
+        reason: What happened, for people.
+        refused: Whether Nextcloud answered and said no.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+class NextcloudLink:
+    """What this app tells and asks Nextcloud.
+
+    Args:
+        settings: Where it is and who we are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients: dict[float, AsyncNextcloudApp] = {}
+        self._enabled: bool | None = None
+        self._told = False
+        self._changed = anyio.Event()
+        self._reporting = False
+        self.logs = LogQueue()
+        self.last_error = ""
+        """Why the last request failed, in plain words; empty if it did not."""
+
+    @property
+    def enabled(self) -> bool | None:
+        """Whether the administrator has enabled this app; None while unknown."""
+        return self._enabled
+
+    @property
+    def switched_off(self) -> bool:
+        """Whether AppAPI itself told us that we are disabled."""
+        return self._told and self._enabled is False
+
+    def tell_enabled(self, enabled: bool) -> None:
+        """AppAPI said so."""
+        self._told = True
+        self._set_enabled(enabled)
+
+    def prove_enabled(self) -> None:
+        """Talk called us, which it does for enabled apps only."""
+        if not self._told:
+            self._set_enabled(True)
+
+    def _set_enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def run(self) -> None:
+        """Learn the enabled state and send warnings until cancelled."""
+        loop, wake = asyncio.get_running_loop(), anyio.Event()
+
+        def renew() -> anyio.Event:
+            nonlocal wake
+            wake = anyio.Event()
+            return wake
+
+        self.logs.attach(lambda: loop.call_soon_threadsafe(lambda: wake.set()))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._learn_enabled)
+                tasks.start_soon(self._send_logs, renew)
+        finally:
+            self.logs.detach()
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def report_ready(self) -> None:
+        """Report 100 %, with bounded retries; one report at a time."""
+        if self._reporting:
+            return
+        self._reporting = True
+        try:
+            for delay_s in _INIT_DELAYS_S:
+                await anyio.sleep(delay_s)
+                try:
+                    await self._call(_ENABLING_S, lambda nc: nc.set_init_status(100))
+                except NextcloudFailed as exc:
+                    _log.warning("reporting the finished start failed: %s", exc)
+                    continue
+                return
+            _log.error("Nextcloud never took the report that this app is ready")
+        finally:
+            self._reporting = False
+
+    async def ice_servers(self) -> tuple[IceServer, ...]:
+        """Return STUN and TURN servers: ours, else Talk's; none if unknown.
+
+        Never raises and takes five seconds at most. Asked for each call: TURN
+        credentials expire.
+        """
+        if self._settings.ice_servers is not None:
+            return self._settings.ice_servers
+        try:
+            data = await self._call(_SHORT_S, lambda nc: nc.ocs("GET", _TALK_SETTINGS))
+        except NextcloudFailed as exc:
+            # Some releases of Talk refuse it; most installations work without.
+            _log.info("no STUN and TURN servers from Nextcloud: %s", exc)
+            return ()
+        return parse_ice_servers(data)
+
+    async def _learn_enabled(self) -> None:
+        """Ask until it is known; a refusal counts as an attack, so once only."""
+        attempt = 0
+        while self._enabled is None and self._settings.nextcloud_url is not None:
+            last = len(_STATE_DELAYS_S) - 1
+            await anyio.sleep(_STATE_DELAYS_S[min(attempt, last)])
+            attempt += 1
+            try:
+                state = await self._call(_SHORT_S, lambda nc: nc.ocs("GET", _STATE))
+            except NextcloudFailed as exc:
+                if exc.refused:
+                    _log.info("Nextcloud does not know this app yet: %s", exc)
+                    return
+                continue
+            # Somebody may have told us meanwhile, and knows better.
+            if self._enabled is None:
+                self._set_enabled(bool(state))
+
+    async def _send_logs(self, renew: Callable[[], anyio.Event]) -> None:
+        while True:
+            # A disabled app is refused, and a refusal counts as an attack.
+            while self._enabled is not True:
+                await self._changed.wait()
+            wake = renew()
+            line = self.logs.take()
+            if line is None:
+                await wake.wait()
+                continue
+            await self._send_log(line.level, line.text)
+            await anyio.sleep(_LOG_PAUSE_S)
+
+    async def _send_log(self, level: int, text: str) -> None:
+        # nc_py_api swallows failures here; stdout has the line anyway.
+        try:
+            await self._call(
+                _SHORT_S, lambda nc: nc.log(LogLvl(level), text, fast_send=True)
+            )
+        except NextcloudFailed as exc:
+            _log.info("a line for Nextcloud's log was lost: %s", exc)
+
+    async def _call(
+        self, limit_s: float, request: Callable[[AsyncNextcloudApp], Any]
+    ) -> Any:
+        """Run one request; every failure comes out as `NextcloudFailed`."""
+        try:
+            with anyio.fail_after(limit_s):
+                answer = await request(self._client(limit_s))
+        except NextcloudFailed as exc:
+            self.last_error = str(exc)
+            raise
+        except TimeoutError as exc:
+            self.last_error = f"no answer within {limit_s:g} s"
+            raise NextcloudFailed(self.last_error) from exc
+        except NextcloudException as exc:
+            self.last_error = f"HTTP or OCS status {exc.status_code} {exc.reason}"
+            refused = exc.status_code in _REFUSED
+            raise NextcloudFailed(self.last_error, refused=refused) from exc
+        except Exception as exc:
+            # niquests, urllib3 and json have trees of their own without a base.
+            self.last_error = f"not reachable ({type(exc).__name__})"
+            raise NextcloudFailed(self.last_error) from exc
+        self.last_error = ""
+        return answer
+
+    def _client(self, limit_s: float) -> AsyncNextcloudApp:
+        settings = self._settings
+        if settings.nextcloud_url is None:
+            raise NextcloudFailed("NEXTCLOUD_URL is not set")
+        if limit_s not in self._clients:
+            # Everything given, so that it reads nothing from the environment.
+            self._clients[limit_s] = AsyncNextcloudApp(
+                nextcloud_url=settings.nextcloud_url,
+                app_id=settings.app_id,
+                app_version=settings.app_version,
+                app_secret=settings.app_secret,
+                aa_version=settings.aa_version,
+                npa_timeout=round(limit_s),
+                npa_nc_cert=not settings.skip_cert_verify,
+            )
+        return self._clients[limit_s]
+
+    async def _close(self) -> None:
+        """Close connections; nc_py_api has no public way."""
+        with anyio.move_on_after(2.0):
+            for client in self._clients.values():
+                await client._session.adapter.close()
+                await client._session.adapter_dav.close()
+        self._clients.clear()
+
+
+def parse_ice_servers(data: Any) -> tuple[IceServer, ...]:
+    """Read the STUN and TURN servers of Talk's signaling settings.
+
+    Args:
+        data: The answer's data; entries that make no sense are skipped.
+    """
+    found = []
+    for key in ("stunservers", "turnservers"):
+        entries = data.get(key) if isinstance(data, dict) else None
+        for entry in entries if isinstance(entries, list) else []:
+            urls = entry.get("urls") if isinstance(entry, dict) else None
+            urls = [urls] if isinstance(urls, str) else urls
+            if not isinstance(urls, list):
+                continue
+            wanted = tuple(url for url in urls if isinstance(url, str) and url)
+            if wanted:
+                found.append(
+                    IceServer(
+                        urls=wanted,
+                        username=entry.get("username"),
+                        credential=entry.get("credential"),
+                    )
+                )
+    return tuple(found)

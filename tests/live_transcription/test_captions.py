@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The caption policy: cases P1 to P7, P10, P12 and P13 of the contract."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from live_transcription.captions import CaptionMessage, CaptionPolicy, CaptionRules
+
+Sent = tuple[float, str, str, bool]
+
+
+class Box:
+    """Runs a policy on a clock of its own and keeps what readers got."""
+
+    def __init__(self, *readers: str, partials: bool = True) -> None:
+        self.policy = CaptionPolicy(CaptionRules(partials=partials))
+        self.now = 100.0
+        self.got: dict[str, list[Sent]] = defaultdict(list)
+        self.messages: list[CaptionMessage] = []
+        self.policy.set_readers(readers or ("reader",), self.now)
+
+    def collect(self) -> None:
+        for message in self.policy.messages_to_send():
+            self.messages.append(message)
+            self.got[message.reader_session_id].append(
+                (self.now, message.speaker_session_id, message.text, message.final)
+            )
+
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        while (due := self.policy.deadline()) is not None and due <= end:
+            assert due >= self.now, "a deadline in the past was not served"
+            self.now = due
+            self.policy.tick(self.now)
+            self.collect()
+        self.now = end
+
+    def partial(self, speaker: str, text: str, lang_id: str = "en") -> None:
+        self.policy.partial(speaker, text, lang_id, self.now)
+        self.collect()
+
+    def final(self, speaker: str, text: str, lang_id: str = "en") -> None:
+        self.policy.final(speaker, text, lang_id, self.now)
+        self.collect()
+
+    def say(self, speaker: str, sentence: str, step_s: float = 0.1) -> None:
+        """Partials word by word, then the final."""
+        words = sentence.split()
+        for count in range(1, len(words) + 1):
+            self.partial(speaker, " ".join(words[:count]))
+            self.wait(step_s)
+        self.final(speaker, sentence)
+
+    def texts(self, reader: str = "reader") -> list[tuple[str, str, bool]]:
+        return [(speaker, text, final) for _, speaker, text, final in self.got[reader]]
+
+
+class TestPartials:
+    def test_interval_is_at_least_300_ms(self) -> None:
+        box = Box()
+        box.say("alice", "one two three four five six seven eight nine ten", 0.05)
+        times = [at for at, _, _, final in box.got["reader"] if not final]
+        assert len(times) >= 2
+        assert all(b - a >= 0.3 - 1e-9 for a, b in zip(times, times[1:], strict=False))
+
+    def test_interval_holds_across_finals(self) -> None:
+        box = Box()
+        box.partial("alice", "yes")
+        box.wait(0.1)
+        box.final("alice", "yes")
+        box.partial("alice", "and")
+        assert box.texts()[-1] == ("alice", "yes", True)
+        box.wait(0.2)
+        assert box.texts()[-1] == ("alice", "and", False)
+
+    def test_are_cumulative_prefixes_of_the_final(self) -> None:
+        box = Box()
+        box.say("alice", "this is a longer sentence for everybody", 0.2)
+        *partials, last = box.texts()
+        assert partials
+        assert last == ("alice", "this is a longer sentence for everybody", True)
+        assert all(last[1].startswith(text) for _, text, _ in partials)
+        shown = [text for _, text, _ in partials]
+        assert shown == sorted(shown, key=len)
+
+    def test_switched_off(self) -> None:
+        box = Box(partials=False)
+        box.say("alice", "only the final arrives")
+        assert box.texts() == [("alice", "only the final arrives", True)]
+
+
+class TestText:
+    def test_nothing_empty_or_blank(self) -> None:
+        box = Box()
+        box.partial("alice", "")
+        box.partial("alice", "  \n ")
+        box.final("alice", " ")
+        box.wait(5)
+        assert box.texts() == []
+
+    def test_nothing_unchanged(self) -> None:
+        box = Box()
+        for _ in range(5):
+            box.partial("alice", "hello")
+            box.wait(0.5)
+        assert box.texts() == [("alice", "hello", False)]
+
+    def test_spaces_are_tidied(self) -> None:
+        box = Box()
+        box.final("alice", "  hello \n world ")
+        assert box.texts() == [("alice", "hello world", True)]
+
+    def test_shown_text_is_never_taken_back(self) -> None:
+        box = Box()
+        box.partial("alice", "one two")
+        box.wait(1)
+        box.partial("alice", "one")
+        box.partial("alice", "other words")
+        box.wait(1)
+        assert box.texts() == [("alice", "one two", False)]
+
+    def test_a_final_may_correct(self) -> None:
+        box = Box()
+        box.partial("alice", "wreck a nice")
+        box.final("alice", "recognise speech")
+        assert box.texts()[-1] == ("alice", "recognise speech", True)
+
+
+class TestFinals:
+    def test_go_at_once(self) -> None:
+        box = Box()
+        box.partial("alice", "hello")
+        box.final("alice", "hello world")
+        assert box.got["reader"][-1] == (100.0, "alice", "hello world", True)
+
+    def test_exactly_one_for_each_sentence(self) -> None:
+        box = Box()
+        for number in range(5):
+            box.say("alice", f"sentence number {number}")
+            box.wait(0.7)
+        finals = [text for _, text, final in box.texts() if final]
+        assert finals == [f"sentence number {number}" for number in range(5)]
+
+    def test_a_recogniser_that_fails_leaves_no_open_chunk(self) -> None:
+        box = Box()
+        box.partial("alice", "the last")
+        box.partial("alice", "the last words")
+        box.policy.close("alice", box.now)
+        box.collect()
+        assert box.texts()[-1] == ("alice", "the last words", True)
+        box.partial("alice", "again")
+        box.wait(1)
+        assert box.texts()[-1] == ("alice", "again", False)
+
+    def test_an_empty_final_closes_what_is_shown(self) -> None:
+        box = Box()
+        box.partial("alice", "hello")
+        box.final("alice", "")
+        assert box.texts() == [("alice", "hello", False), ("alice", "hello", True)]
+
+    def test_closing_twice_says_nothing_new(self) -> None:
+        box = Box()
+        box.say("alice", "done")
+        before = box.texts()
+        box.policy.close("alice", box.now)
+        box.policy.stop(box.now)
+        box.collect()
+        assert box.texts() == before
+
+    def test_stop_sends_what_is_pending(self) -> None:
+        box = Box()
+        box.partial("alice", "good")
+        box.partial("alice", "good bye")
+        box.partial("bob", "see you")
+        box.policy.stop(box.now)
+        box.collect()
+        finals = {(speaker, text) for speaker, text, final in box.texts() if final}
+        assert finals == {("alice", "good bye"), ("bob", "see you")}
+        box.wait(10)
+        assert len(box.texts()) == 3
+
+    def test_a_speaker_who_left_is_finished_and_forgotten(self) -> None:
+        box = Box()
+        box.partial("alice", "I am talking")
+        box.partial("bob", "I must go")
+        box.policy.forget("bob", box.now)
+        box.collect()
+        assert box.texts()[-1] == ("bob", "I must go", True)
+        box.policy.forget("nobody", box.now)
+        box.partial("alice", "I am talking still")
+        box.wait(1)
+        assert box.texts()[-1] == ("alice", "still", False)
+
+
+class TestReaders:
+    def test_never_get_their_own_words(self) -> None:
+        box = Box("alice", "bob")
+        box.say("alice", "hello bob")
+        assert box.got["alice"] == []
+        assert box.texts("bob")[-1] == ("alice", "hello bob", True)
+
+    def test_her_own_speech_does_not_hold_others_back(self) -> None:
+        box = Box("alice")
+        box.partial("alice", "I talk and talk")
+        box.partial("bob", "me too")
+        assert box.texts("alice") == [("bob", "me too", False)]
+
+    def test_who_stopped_gets_nothing_more(self) -> None:
+        box = Box("one", "two")
+        box.partial("alice", "hello")
+        box.policy.set_readers(["two"], box.now)
+        box.final("alice", "hello all")
+        box.wait(3)
+        assert box.texts("one") == [("alice", "hello", False)]
+        assert box.texts("two")[-1] == ("alice", "hello all", True)
+
+    def test_who_comes_late_gets_the_sentence_so_far(self) -> None:
+        box = Box("one")
+        box.partial("alice", "the beginning")
+        box.policy.set_readers(["one", "two"], box.now)
+        box.wait(1)
+        box.partial("alice", "the beginning goes on")
+        assert box.texts("two") == [("alice", "the beginning goes on", False)]
+
+    def test_each_message_once_for_each_reader(self) -> None:
+        box = Box("one", "two")
+        box.say("alice", "for both of you")
+        assert box.texts("one") == box.texts("two")
+        assert len(box.texts("one")) == len(set(box.texts("one")))
+
+
+class TestFloor:
+    def test_second_speaker_waits_for_the_end_of_the_sentence(self) -> None:
+        box = Box()
+        box.partial("alice", "as I was")
+        box.partial("bob", "but")
+        box.wait(0.4)
+        box.partial("alice", "as I was saying")
+        box.partial("bob", "but listen")
+        assert [speaker for speaker, _, _ in box.texts()] == ["alice", "alice"]
+        box.final("alice", "as I was saying.")
+        assert box.texts()[-2:] == [
+            ("alice", "as I was saying.", True),
+            ("bob", "but listen", False),
+        ]
+
+    def test_a_pause_passes_the_floor_on(self) -> None:
+        box = Box()
+        box.partial("alice", "well")
+        box.wait(0.1)
+        box.partial("bob", "yes")
+        box.wait(1.0)
+        assert box.texts() == [
+            ("alice", "well", False),
+            ("alice", "well", True),
+            ("bob", "yes", False),
+        ]
+
+    def test_words_wait_at_most_two_seconds(self) -> None:
+        box = Box()
+        words = [f"w{number}" for number in range(80)]
+        for count in range(1, len(words) + 1):
+            box.partial("alice", " ".join(words[:count]))
+            if count == 10:
+                box.partial("bob", "may I")
+                said = box.now
+            box.wait(0.1)
+        first = next(at for at, who, _, _ in box.got["reader"] if who == "bob")
+        assert first - said <= 2.0 + 1e-9
+
+    def test_finals_wait_at_most_two_seconds(self) -> None:
+        box = Box()
+        text = "a"
+        said = box.now + 1.0
+        for step in range(50):
+            text += f" b{step}"
+            box.partial("alice", text)
+            if step == 10:
+                said = box.now
+                box.final("bob", "short remark")
+            box.wait(0.1)
+        (bob,) = [sent for sent in box.got["reader"] if sent[1] == "bob"]
+        assert bob[2:] == ("short remark", True)
+        assert bob[0] - said <= 2.0 + 1e-9
+
+    def test_overlap_switches_rarely_and_loses_and_doubles_nothing(self) -> None:
+        box = Box()
+        texts = {"alice": "", "bob": ""}
+        for step in range(100):
+            for speaker in texts:
+                texts[speaker] = f"{texts[speaker]} {speaker}{step}".strip()
+                box.partial(speaker, texts[speaker])
+            box.wait(0.1)
+        for speaker, text in texts.items():
+            box.final(speaker, text)
+        box.wait(5)
+        order = [speaker for speaker, _, _ in box.texts()]
+        switches = sum(a != b for a, b in zip(order, order[1:], strict=False))
+        assert switches <= 7
+        for speaker, text in texts.items():
+            chunks = [said for who, said, final in box.texts() if final]
+            assert chunks
+            joined = " ".join(
+                said for who, said, final in box.texts() if final and who == speaker
+            )
+            assert joined == text
+
+    def test_punctuation_after_an_early_cut_repeats_nothing(self) -> None:
+        box = Box()
+        box.partial("alice", "Hello")
+        box.partial("bob", "Hi")
+        box.wait(1)
+        box.partial("alice", "Hello, all")
+        box.wait(3)
+        box.partial("alice", "Hello, all of you")
+        box.partial("bob", "Hi there")
+        box.wait(3)
+        box.final("alice", "Hello, all of you.")
+        box.wait(3)
+        finals = [text for who, text, final in box.texts() if final and who == "alice"]
+        assert "".join(finals).replace(" ", "") == "Hello,allofyou."
+
+
+def test_message_data_is_what_talk_reads() -> None:
+    box = Box()
+    box.final("alice", "bonjour", "fr")
+    assert [message.data() for message in box.messages] == [
+        {
+            "type": "transcript",
+            "message": "bonjour",
+            "langId": "fr",
+            "speakerSessionId": "alice",
+            "final": True,
+        }
+    ]
+    assert "bonjour" not in repr(box.messages)
+
+
+def test_language_is_that_of_the_words_not_of_the_moment() -> None:
+    box = Box()
+    box.partial("alice", "as I was", "en")
+    box.partial("bob", "bonjour", "fr")
+    box.wait(3)
+    languages = {one.speaker_session_id: one.lang_id for one in box.messages}
+    assert languages == {"alice": "en", "bob": "fr"}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["alice", "bob", "carol"]),
+        st.sampled_from(["word", "word", "word", "final", "close"]),
+        st.floats(0.0, 1.5),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_every_word_comes_once_and_in_order(
+    steps: list[tuple[str, str, float]],
+) -> None:
+    box = Box()
+    said: dict[str, list[str]] = defaultdict(list)
+    open_words: dict[str, list[str]] = defaultdict(list)
+    for number, (speaker, kind, pause_s) in enumerate(steps):
+        if kind == "word":
+            said[speaker].append(f"w{number}")
+            open_words[speaker].append(f"w{number}")
+            box.partial(speaker, " ".join(open_words[speaker]))
+        elif kind == "final":
+            box.final(speaker, " ".join(open_words.pop(speaker, [])))
+        else:
+            box.policy.close(speaker, box.now)
+            box.collect()
+            open_words.pop(speaker, None)
+        box.wait(pause_s)
+    box.policy.stop(box.now)
+    box.collect()
+    for speaker, words in said.items():
+        finals = [text for who, text, final in box.texts() if final and who == speaker]
+        assert " ".join(finals) == " ".join(words)
+    assert all(text.strip() for _, text, _ in box.texts())

@@ -4,6 +4,7 @@
 A field is `None` when the key is absent. A key that is unknown, null, or holds
 a value of an unexpected type is kept in `extra`, so that `to_json` gives back
 what came in: servers add fields, and one odd value must never cost the rest.
+A list with odd entries is read without them, and kept whole in `extra`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ class _Kind:
     parse: Callable[[Any], Any]
     """Returns the field's value, or `_MISSING` if the type does not fit."""
     dump: Callable[[Any], Any] = lambda value: value
+    complete: Callable[[Any, Any], bool] = lambda value, raw: True
+    """Whether the field's value holds all of the JSON value."""
+
+
+def _same_length(value: Any, raw: Any) -> bool:
+    return len(value) == len(raw)
 
 
 def _exactly(name: str, *types: type) -> _Kind:
@@ -38,9 +45,9 @@ def _exactly(name: str, *types: type) -> _Kind:
 
 
 def _parse_strings(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    return _MISSING
+    if not isinstance(value, list):
+        return _MISSING
+    return tuple(item for item in value if isinstance(item, str))
 
 
 _KINDS = {
@@ -49,7 +56,9 @@ _KINDS = {
     "bool": _exactly("bool", bool),
     "object": _exactly("object", dict),
     "any": _Kind(name="any", parse=lambda value: value),
-    "strings": _Kind(name="strings", parse=_parse_strings, dump=list),
+    "strings": _Kind(
+        name="strings", parse=_parse_strings, dump=list, complete=_same_length
+    ),
 }
 
 
@@ -65,15 +74,15 @@ def _model(kind: type[Model]) -> _Kind:
 
 def _models(kind: type[Model]) -> _Kind:
     def parse(value: Any) -> Any:
-        # One bad entry must not cost the list: the whole stays readable in `extra`.
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-            return tuple(kind.from_json(item) for item in value)
-        return _MISSING
+        if not isinstance(value, list):
+            return _MISSING
+        return tuple(kind.from_json(item) for item in value if isinstance(item, dict))
 
     return _Kind(
         name=kind.__name__,
         parse=parse,
         dump=lambda value: [item.to_json() for item in value],
+        complete=_same_length,
     )
 
 
@@ -117,9 +126,12 @@ class Model:
             key = attribute.metadata["key"]
             if data.get(key) is None:
                 continue
-            value = attribute.metadata["kind"].parse(data[key])
-            if value is not _MISSING:
-                values[attribute.name] = value
+            kind: _Kind = attribute.metadata["kind"]
+            value = kind.parse(data[key])
+            if value is _MISSING:
+                continue
+            values[attribute.name] = value
+            if kind.complete(value, data[key]):
                 del extra[key]
         return cls(extra=extra, **values)
 

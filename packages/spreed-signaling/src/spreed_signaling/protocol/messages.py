@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 import attrs
 from attrs import field, frozen
 
-from ..errors import ProtocolViolation
+from ..errors import ProtocolViolation, UsageError
 from ._codec import Model, json_field
 
 __all__ = [
@@ -269,7 +269,8 @@ def decode_frame(text: str | bytes) -> dict[str, Any]:
     """
     try:
         data = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
+        # RecursionError: valid JSON, but nested beyond all reason.
         raise ProtocolViolation("frame is not JSON") from exc
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise ProtocolViolation("frame is not a JSON object with a `type`")
@@ -277,5 +278,12 @@ def decode_frame(text: str | bytes) -> dict[str, Any]:
 
 
 def serialise(message: Message) -> str:
-    """Return the text frame of a message."""
-    return json.dumps(message.to_envelope(), separators=(",", ":"))
+    """Return the text frame of a message.
+
+    Raises:
+        UsageError: If it holds something that JSON cannot express.
+    """
+    try:
+        return json.dumps(message.to_envelope(), separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise UsageError(f"message cannot be sent as JSON: {exc}") from exc

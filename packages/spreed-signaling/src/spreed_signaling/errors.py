@@ -263,7 +263,8 @@ def hello_error(
         internal: Whether an internal secret was used.
     """
     kind: type[HelloRefused] = HelloRefused
-    if internal and code in {"invalid_token", "auth_failed"}:
+    if internal and code in {"invalid_token", "auth_failed", "invalid_client_type"}:
+        # `invalid_client_type`: the server has no internal secret at all.
         kind = InternalSecretRefused
     elif code == "invalid_backend":
         kind = BackendNotAllowed

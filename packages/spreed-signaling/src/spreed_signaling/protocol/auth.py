@@ -19,11 +19,13 @@ from ..errors import UsageError
 from .messages import HelloAuth
 
 __all__ = [
+    "BACKEND_PATH",
     "Auth",
     "InternalAuth",
     "TicketAuth",
     "TokenAuth",
     "backend_checksum",
+    "backend_endpoint",
     "internal_token",
     "make_random",
 ]
@@ -91,6 +93,8 @@ class InternalAuth:
     def __attrs_post_init__(self) -> None:
         if not self.secret:
             raise UsageError("the internal secret is empty")
+        if not self.backend_url.startswith(("http://", "https://")):
+            raise UsageError("backend_url must be the http(s) URL of Nextcloud")
         if "/ocs/" in self.backend_url:
             raise UsageError(
                 "backend_url must be Nextcloud's base URL without an OCS path"
@@ -109,7 +113,7 @@ class TicketAuth:
     """A user or guest with the ticket of Talk's signaling settings (hello v1)."""
 
     url: str
-    """The full backend URL, see `ticket_auth_url`."""
+    """The full backend URL, see `backend_endpoint`."""
     user_id: str
     """Nextcloud user id; empty for guests."""
     ticket: str = field(repr=False)
@@ -129,6 +133,7 @@ class TokenAuth:
     """A user or guest with the signed token of Talk's settings (hello v2)."""
 
     url: str
+    """The full backend URL, see `backend_endpoint`."""
     token: str = field(repr=False)
 
     version = "2.0"

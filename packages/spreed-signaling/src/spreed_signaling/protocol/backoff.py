@@ -35,13 +35,13 @@ class ReconnectDelays:
 
     def __init__(self, jitter: random.Random | None = None) -> None:
         self._random = random.Random() if jitter is None else jitter
-        self._attempts = 0
-        self._elapsed_s = 0.0
+        self.reset()
 
     def reset(self) -> None:
         """The outage is over."""
         self._attempts = 0
         self._elapsed_s = 0.0
+        self._late_s = _STEADY_S
 
     def next(self) -> float:
         """Return the seconds to wait before the next attempt."""
@@ -51,8 +51,8 @@ class ReconnectDelays:
             delay = _STEADY_S
         else:
             # Doubles from the steady pace: 4, 8, 16, 16 ...
-            late = self._elapsed_s - _FIRST_MINUTE_S
-            delay = min(_LONGEST_S, 2 * _STEADY_S + late)
+            self._late_s = min(_LONGEST_S, 2 * self._late_s)
+            delay = self._late_s
         self._attempts += 1
         self._elapsed_s += delay
         return delay * self._random.uniform(0.75, 1.25)

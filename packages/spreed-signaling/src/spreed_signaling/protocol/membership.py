@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from typing import Any
 
 from ..errors import RequestTimeout, RoomRefused, SignalingError
@@ -24,6 +26,7 @@ class Membership:
         in_call: Call flags of an internal client; None for others, whose flags
             Nextcloud reports.
         timeout_s: How long the server may take to answer, seconds.
+        jitter: Source of randomness for the delays between attempts.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Membership:
         nc_session_id: str | None,
         in_call: InCallFlags | None,
         timeout_s: float,
+        jitter: random.Random | None = None,
     ) -> None:
         self.room_token = room_token
         self.joined = False
@@ -41,9 +45,10 @@ class Membership:
         self._in_call = in_call
         self._timeout_s = timeout_s
         self._request_id: str | None = None
+        self._asked: deque[str] = deque(maxlen=16)
         self._deadline: float | None = None
         self._retry_at: float | None = None
-        self._delays = ReconnectDelays()
+        self._delays = ReconnectDelays(jitter)
 
     def request(self, outbox: Outbox, features: frozenset[str], now: float) -> None:
         """Post what joins the room.
@@ -61,12 +66,13 @@ class Membership:
             room_token=self.room_token, nc_session_id=self._nc_session_id
         )
         self._request_id = outbox.post(join)
+        self._asked.append(self._request_id)
         self._deadline = now + self._timeout_s
         self._retry_at = None
 
     def is_answered_by(self, request_id: str | None) -> bool:
-        """Whether a message with this id answers our request."""
-        return request_id is not None and request_id == self._request_id
+        """Whether a message with this id answers a request of ours, even late."""
+        return request_id in self._asked
 
     def accept(self, properties: Any) -> list[SessionEvent]:
         """The server let us in."""
@@ -81,17 +87,23 @@ class Membership:
         """The server refused; `RoomLeft` in the result means it was final."""
         code = message.code or "unknown"
         if code == "already_joined":
+            if self.joined:
+                # A late answer to the first of two requests let us in before.
+                return []
             details = message.details if isinstance(message.details, dict) else {}
             room = details.get("room")
             return self.accept(room.get("properties") if isinstance(room, dict) else {})
         error = RoomRefused(code, message.message or "", message.details)
         if error.retryable:
-            self._retry(error, now)
+            # The answer to a request we gave up changes no plan.
+            if message.id == self._request_id:
+                self._retry(error, now)
             return []
         return [RoomLeft(room_token=self.room_token, error=error)]
 
     def connection_lost(self) -> None:
         """Answers will not come any more; membership itself may survive."""
+        self._asked.clear()
         self._request_id = self._deadline = self._retry_at = None
 
     def retry_now(self, now: float) -> None:

@@ -42,9 +42,7 @@ TRANSITIONS: Mapping[tuple[Phase, str], Phase] = {
     (Phase.READY, "ended"): Phase.FINISHED,
     (Phase.CLOSING, "connection lost"): Phase.FINISHED,
     (Phase.CLOSING, "ended"): Phase.FINISHED,
-    (Phase.CLOSING, "goodbye"): Phase.CLOSING,
     (Phase.FINISHED, "connection lost"): Phase.FINISHED,
-    (Phase.FINISHED, "goodbye"): Phase.FINISHED,
     (Phase.FINISHED, "ended"): Phase.FINISHED,
 }
 """Every way from one phase to the next; the documentation's diagram shows it."""
@@ -67,8 +65,8 @@ def next_phase(phase: Phase, event: str) -> Phase:
 class SessionOptions:
     """Times of a session, all in seconds, and limits."""
 
-    hello_timeout_s: float = 10.0
-    """How long the server may take to answer a hello (it asks Nextcloud)."""
+    hello_timeout_s: float = 12.0
+    """How long the server may take to answer a hello (it gives Nextcloud 10 s)."""
     join_timeout_s: float = 12.0
     """How long joining a room may take (the server gives Nextcloud 10 s)."""
     bye_timeout_s: float = 1.0
@@ -81,6 +79,10 @@ class SessionOptions:
     """Pause after `too_many_requests`."""
     queue_limit: int = 256
     """Messages kept while disconnected; beyond it the oldest is given up."""
+    send_limit: int = 4096
+    """Messages waiting for a slow socket; beyond it the oldest is given up."""
+    stable_s: float = 10.0
+    """A session that was open this long ends an outage: delays start anew."""
 
 
 @frozen(kw_only=True)
@@ -93,4 +95,5 @@ class SessionStatus:
     error: SignalingError | None
     """The last problem, until it is solved."""
     retry_at: float | None
-    """When the next attempt is due, on the clock of `now`; None if connected."""
+    """When the next attempt is due, on the clock of `now`; None if connected, or
+    if the first attempt has not begun."""

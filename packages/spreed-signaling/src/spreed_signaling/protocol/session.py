@@ -20,24 +20,24 @@ Rules, from the server's documentation and measurements (HPB 2.0.2):
 from __future__ import annotations
 
 import logging
+import math
 import random
 
 from ..errors import (
-    HelloRefused,
+    ConnectionLost,
     RequestFailed,
+    RequestTimeout,
     SessionEnded,
     SignalingError,
-    TooManyAttempts,
     UsageError,
     hello_error,
 )
 from ..types import InCallFlags
-from ._inbound import interpret_event
+from ._handshake import Handshake
+from ._inbound import interpret_event, interpret_message
 from .auth import Auth
 from .backoff import ReconnectDelays
 from .events import (
-    ControlReceived,
-    DataReceived,
     Disconnected,
     RequestErrored,
     RoomLeft,
@@ -46,18 +46,13 @@ from .events import (
     SessionFinished,
     SessionResumed,
     SessionStarted,
-    UnhandledMessage,
 )
 from .membership import Membership
 from .messages import (
     Bye,
-    ClientHello,
-    Control,
-    DataMessage,
     ErrorMessage,
     HelloReply,
     Message,
-    Party,
     RoomMessage,
     Welcome,
 )
@@ -89,21 +84,19 @@ class SignalingSession:
     ) -> None:
         self._auth = auth
         self._options = SessionOptions() if options is None else options
+        self._jitter = random.Random() if jitter is None else jitter
         self._phase = Phase.DISCONNECTED
-        self._delays = ReconnectDelays(jitter)
+        self._handshake = Handshake(auth, self._options)
+        self._delays = ReconnectDelays(self._jitter)
         # Due at once, whatever the clock shows.
-        self._retry_at: float | None = float("-inf")
+        self._retry_at: float | None = -math.inf
         self._error: SignalingError | None = None
-        self._hello_id: str | None = None
-        self._resuming = False
-        self._resume_id: str | None = None
-        self._session_id: str | None = None
-        self._lost_at: float | None = None
+        self._ready_at = 0.0
         self._deadline: float | None = None
         self._close_requested = False
-        self._features: frozenset[str] = frozenset()
         self._membership: Membership | None = None
-        self._outbox = Outbox(self._options.queue_limit)
+        self._leave_unconfirmed = False
+        self._outbox = Outbox(self._options.queue_limit, self._options.send_limit)
         self._events: list[SessionEvent] = []
         self._roster = Roster()
 
@@ -112,12 +105,12 @@ class SignalingSession:
     @property
     def session_id(self) -> str | None:
         """Our public session id; None before the first hello was answered."""
-        return self._session_id
+        return self._handshake.session_id
 
     @property
     def features(self) -> frozenset[str]:
         """What the server announced in its answer to the hello."""
-        return self._features
+        return self._handshake.features
 
     @property
     def roster(self) -> Roster:
@@ -134,7 +127,9 @@ class SignalingSession:
             room_token=None if member is None else member.room_token,
             in_room=ready and member is not None and member.joined,
             error=self._error or (None if member is None else member.error),
-            retry_at=self._retry_at if waiting else None,
+            retry_at=self._retry_at
+            if waiting and self._retry_at != -math.inf
+            else None,
         )
 
     def wants_connection(self, now: float) -> bool:
@@ -157,42 +152,33 @@ class SignalingSession:
         self._move("connection opened")
         self._retry_at = None
         self._close_requested = False
-        window = self._options.resume_window_s
-        if (
-            self._resume_id is None
-            or self._lost_at is None
-            or now - self._lost_at > window
-        ):
-            self._send_hello(now)
-            return
-        self._resuming = True
-        hello = ClientHello(version="1.0", resume_id=self._resume_id)
-        # The server may have lost its keys: an id is not tried twice per outage.
-        self._resume_id = None
-        self._hello_id = self._outbox.post(hello)
+        self._handshake.begin(self._outbox, now)
         self._deadline = now + self._options.hello_timeout_s
 
     def connection_lost(self, error: SignalingError, now: float) -> None:
         """The socket ended or could not be opened. Look at `events` next."""
-        if self._phase is Phase.READY:
-            self._lost_at = now
-        # A refused hello was reported and planned when it was refused.
+        before = self._phase
+        # What made us ask for closing was reported and planned then.
         planned = self._close_requested and self._retry_at is not None
-        was_closing = self._phase is Phase.CLOSING
         self._move("connection lost")
         self._deadline = None
         self._close_requested = False
-        self._outbox.drop_frames()
+        self._give_up(self._outbox.drop_frames())
         if self._membership is not None:
             self._membership.connection_lost()
-        if was_closing:
-            self._events.append(SessionFinished(error=None))
+        if before is Phase.READY:
+            self._handshake.connection_lost(now)
+            if now - self._ready_at >= self._options.stable_s:
+                self._delays.reset()
+        if before is Phase.CLOSING:
+            self._end(None)
         elif self._phase is Phase.DISCONNECTED and not planned:
             self._plan_retry(error, self._delays.next(), now)
 
     def receive(self, text: str | bytes, now: float) -> None:
         """A text frame arrived. Send `messages_to_send`, look at `events` next."""
-        if self._phase in (Phase.DISCONNECTED, Phase.FINISHED):
+        if self._phase is Phase.DISCONNECTED or self._close_requested:
+            # The shell is told to close: what still comes changes nothing.
             return
         try:
             message = parse_server(text)
@@ -233,17 +219,19 @@ class SignalingSession:
         if self._auth.internal and nc_session_id is not None:
             raise UsageError("internal clients join without a Nextcloud session id")
         flags = in_call if self._auth.internal else None
+        timeout_s = self._options.join_timeout_s
         self._membership = Membership(
-            room_token, nc_session_id, flags, self._options.join_timeout_s
+            room_token, nc_session_id, flags, timeout_s, self._jitter
         )
         if self._phase is Phase.READY:
-            self._membership.request(self._outbox, self._features, now)
+            self._membership.request(self._outbox, self.features, now)
 
     def leave(self) -> None:
         """Leave the room; does nothing if in none."""
         member = self._membership
         if member is None:
             return
+        self._leave_unconfirmed = True
         if self._phase is Phase.READY:
             self._outbox.post(RoomMessage(room_token=""))
         self._out_of_room(RoomLeft(room_token=member.room_token))
@@ -261,34 +249,38 @@ class SignalingSession:
 
         Returns:
             The request id; a later `RequestErrored` event may carry it.
+
+        Raises:
+            UsageError: If the message cannot be JSON, or is larger than the
+                server allows (64 KiB).
         """
-        if self._phase is Phase.READY:
-            return self._outbox.post(message)
-        numbered = self._outbox.number(message)
-        if keep_s <= 0 or self.close_expected():
-            self._give_up([numbered])
+        if self._phase is Phase.READY and not self._close_requested:
+            request_id, given_up = self._outbox.submit(message, now + keep_s)
+        elif keep_s > 0 and not self.close_expected():
+            request_id, given_up = self._outbox.keep(message, now + keep_s)
         else:
-            self._give_up(self._outbox.keep(numbered, now + keep_s))
-        return numbered.id or ""
+            request_id = self._outbox.number(message).id or ""
+            given_up = [request_id]
+        self._give_up(given_up)
+        return request_id
 
     def retry_now(self, now: float) -> None:
         """Try again without waiting: a person asked, or a setting changed."""
-        if self._phase is Phase.DISCONNECTED:
-            self._retry_at = now
+        if self._retry_at is not None:
+            self._retry_at = min(self._retry_at, now)
         if self._membership is not None:
             self._membership.retry_now(now)
 
     def bye(self, now: float) -> None:
         """End the session for good."""
-        before = self._phase
-        if before is Phase.READY:
+        if self.close_expected():
+            return
+        self._move("goodbye")
+        if self._phase is Phase.CLOSING:
             self._outbox.post(Bye())
             self._deadline = now + self._options.bye_timeout_s
-        self._move("goodbye")
-        self._give_up(self._outbox.drop_all())
-        if self._phase is Phase.FINISHED and before is not Phase.FINISHED:
-            self._close_requested = True
-            self._events.append(SessionFinished(error=None))
+        else:
+            self._end(None)
 
     # Collect: what the shell does next.
 
@@ -316,12 +308,15 @@ class SignalingSession:
         """Do what is due. Send `messages_to_send`, look at `events` next."""
         self._give_up(self._outbox.expire(now))
         if self._deadline is not None and self._deadline <= now:
-            self._deadline = None
-            self._close_requested = True
             if self._phase is Phase.CLOSING:
-                self._finish(None)
+                self._end(None)
+            else:
+                error = RequestTimeout(
+                    "opening a session", self._options.hello_timeout_s
+                )
+                self._hang_up(error, self._delays.next(), now)
         if self._membership is not None and self._phase is Phase.READY:
-            self._membership.tick(self._outbox, self._features, now)
+            self._membership.tick(self._outbox, self.features, now)
 
     # Inside.
 
@@ -331,40 +326,36 @@ class SignalingSession:
             _log.debug("= %s -> %s (%s)", self._phase.value, phase.value, event)
         self._phase = phase
 
-    def _send_hello(self, now: float) -> None:
-        self._resuming = False
-        hello = ClientHello(
-            version=self._auth.version,
-            features=tuple(self._auth.features) or None,
-            auth=self._auth.hello_auth(),
-        )
-        self._hello_id = self._outbox.post(hello)
-        self._deadline = now + self._options.hello_timeout_s
-
-    def _give_up(self, messages: list[Message]) -> None:
-        for message in messages:
+    def _give_up(self, request_ids: list[str]) -> None:
+        for request_id in request_ids:
             error = RequestFailed("not_connected", "no connection in time")
-            self._events.append(
-                RequestErrored(request_id=message.id or "", error=error)
-            )
+            self._events.append(RequestErrored(request_id=request_id, error=error))
 
     def _plan_retry(self, error: SignalingError, delay: float, now: float) -> None:
         self._error = error
         self._retry_at = now + delay
         self._events.append(Disconnected(error=error, retry_in_s=delay))
 
-    def _finish(self, error: SignalingError | None) -> None:
+    def _hang_up(self, error: SignalingError, delay: float, now: float) -> None:
+        self._deadline = None
+        self._close_requested = True
+        self._plan_retry(error, delay, now)
+
+    def _end(self, error: SignalingError | None) -> None:
         self._move("ended")
         self._error = error
         self._close_requested = True
         self._deadline = None
-        self._give_up(self._outbox.drop_all())
+        self._give_up(self._outbox.drop_frames() + self._outbox.drop_all())
+        if self._membership is not None:
+            left = RoomLeft(room_token=self._membership.room_token, error=error)
+            self._out_of_room(left)
         self._events.append(SessionFinished(error=error))
 
     def _dispatch(self, message: Message, now: float) -> None:
         match message:
             case Welcome():
-                pass
+                self._handshake.receive_welcome(message)
             case HelloReply():
                 self._receive_hello(message, now)
             case ErrorMessage():
@@ -372,64 +363,58 @@ class SignalingSession:
             case RoomMessage():
                 self._receive_room(message)
             case Bye():
-                self._receive_bye(message)
-            case DataMessage():
-                self._receive_data(message)
-            case Control():
-                sender = message.sender or Party()
-                self._events.append(
-                    ControlReceived(
-                        sender_session_id=sender.session_id, data=message.data
-                    )
-                )
-            case Event():
-                self._receive_event(message)
+                self._receive_bye(message, now)
+            case Event() if self._membership is not None:
+                self._receive_event(message, self._membership.room_token)
             case _:
-                _log.debug("< unhandled message of type %s", message.type)
-                self._events.append(UnhandledMessage(message=message))
+                # Events without a room come here too: late news of one that we
+                # have left would bring back ghosts.
+                self._events.append(interpret_message(message))
 
     def _receive_hello(self, reply: HelloReply, now: float) -> None:
         if self._phase is not Phase.HELLO or not reply.session_id:
             return
         self._move("hello accepted")
         self._deadline = None
-        self._delays.reset()
         self._error = None
-        resumed = self._resuming and reply.session_id == self._session_id
-        if reply.server is not None and reply.server.features is not None:
-            self._features = frozenset(reply.server.features)
-        self._session_id = reply.session_id
-        self._resume_id = reply.resume_id
-        member = self._membership
-        if resumed:
-            self._events.append(SessionResumed(session_id=reply.session_id))
-            # "Resuming sessions": the room is kept. Only a join whose answer was
-            # lost with the old socket is repeated; `already_joined` is success.
-            again = member is not None and not member.joined
+        self._ready_at = now
+        if self._handshake.accept(reply):
+            self._resume_session(reply.session_id, now)
         else:
-            self._start_session(reply)
-            again = member is not None
-        if again and member is not None:
-            member.request(self._outbox, self._features, now)
+            self._start_session(reply, now)
+        self._give_up(self._outbox.expire(now))
         self._outbox.post_kept()
 
-    def _start_session(self, reply: HelloReply) -> None:
+    def _resume_session(self, session_id: str, now: float) -> None:
+        self._events.append(SessionResumed(session_id=session_id))
+        # "Resuming sessions": the room is kept. Only what the server may not
+        # have heard is said again; `already_joined` is success then.
+        member = self._membership
+        if member is not None and member.joined:
+            return
+        if self._leave_unconfirmed:
+            self._outbox.post(RoomMessage(room_token=""))
+        if member is not None:
+            member.request(self._outbox, self.features, now)
+
+    def _start_session(self, reply: HelloReply, now: float) -> None:
+        self._leave_unconfirmed = False
         self._events += self._roster.clear(reply.session_id)
         version = None if reply.server is None else reply.server.version
         self._events.append(
             SessionStarted(
                 session_id=reply.session_id or "",
                 server_version=version or "unknown",
-                features=self._features,
+                features=self.features,
             )
         )
+        if self._membership is not None:
+            self._membership.request(self._outbox, self.features, now)
 
     def _receive_error(self, message: ErrorMessage, now: float) -> None:
         if self._phase is Phase.HELLO:
             # Errors of this phase may come without id: nothing else was asked.
             self._hello_refused(message, now)
-            return
-        if message.id is not None and message.id == self._hello_id:
             return
         member = self._membership
         if member is not None and member.is_answered_by(message.id):
@@ -447,76 +432,61 @@ class SignalingSession:
 
     def _hello_refused(self, message: ErrorMessage, now: float) -> None:
         code = message.code or "unknown"
-        if code == "no_such_session" and self._resuming:
-            self._send_hello(now)
+        if self._handshake.must_begin_anew(code):
+            # The server allows 2 s for this, on the same socket.
+            self._handshake.begin_anew(self._outbox)
+            self._deadline = now + self._options.hello_timeout_s
             return
         error = hello_error(
             code, message.message or "", message.details, internal=self._auth.internal
         )
-        if error.retryable:
-            self._refuse(error, self._delays.next(), now)
-        elif isinstance(error, TooManyAttempts):
-            self._refuse(error, self._options.blocked_delay_s, now)
-        elif self._auth.internal:
-            # A wrong setting on either side: somebody will repair it.
-            self._refuse(error, self._options.refused_delay_s, now)
+        delay = self._handshake.pause(error, self._delays)
+        if delay is None:
+            self._end(error)
         else:
-            self._finish(error)
-
-    def _refuse(self, error: HelloRefused, delay: float, now: float) -> None:
-        self._deadline = None
-        self._close_requested = True
-        self._plan_retry(error, delay, now)
+            self._hang_up(error, delay, now)
 
     def _receive_room(self, message: RoomMessage) -> None:
         member = self._membership
-        if member is None:
+        if message.room_token == "":
+            self._leave_unconfirmed = False
+            if member is not None and member.joined:
+                # Pushed: we were put out, or the room was deleted.
+                self._out_of_room(RoomLeft(room_token=member.room_token))
+        elif member is None or message.room_token != member.room_token:
             return
-        if message.room_token == member.room_token:
-            if member.is_answered_by(message.id):
-                self._error = None
-                self._events += member.accept(message.properties)
-            else:
-                self._events.append(
-                    RoomUpdated(
-                        room_token=member.room_token,
-                        properties=message.properties or {},
-                    )
-                )
-        elif message.room_token == "" and member.joined:
-            # Pushed: we were put out, or the room was deleted.
-            self._out_of_room(RoomLeft(room_token=member.room_token))
+        elif member.is_answered_by(message.id) and not member.joined:
+            self._error = None
+            self._leave_unconfirmed = False
+            # The room's members are listed after this answer; whoever was heard
+            # of before is in a room that we have left.
+            self._events += self._roster.clear(self.session_id)
+            self._events += member.accept(message.properties)
+        else:
+            properties = message.properties or {}
+            self._events.append(
+                RoomUpdated(room_token=member.room_token, properties=properties)
+            )
 
     def _out_of_room(self, event: RoomLeft) -> None:
         self._membership = None
-        self._events += self._roster.clear(self._session_id)
+        self._events += self._roster.clear(self.session_id)
         self._events.append(event)
 
-    def _receive_bye(self, message: Bye) -> None:
+    def _receive_bye(self, message: Bye, now: float) -> None:
         if self._phase is Phase.CLOSING:
-            self._finish(None)
+            self._end(None)
         elif message.reason in ("session_resumed", "room_session_reconnected"):
-            self._finish(SessionEnded(message.reason))
+            self._end(SessionEnded(message.reason))
         else:
             # The session is gone, but nothing forbids a new one.
-            self._resume_id = None
-            self._close_requested = True
+            self._handshake.forget()
+            error = ConnectionLost(f"goodbye of the server ({message.reason})")
+            self._hang_up(error, self._delays.next(), now)
 
-    def _receive_data(self, message: DataMessage) -> None:
-        sender = message.sender or Party()
-        self._events.append(
-            DataReceived(
-                sender_session_id=sender.session_id,
-                sender_user_id=sender.user_id,
-                data=message.data,
-            )
-        )
-
-    def _receive_event(self, message: Event) -> None:
-        member = self._membership
-        room_token = None if member is None else member.room_token
+    def _receive_event(self, message: Event, room_token: str) -> None:
         facts = interpret_event(message, self._roster, room_token)
         if facts is None:
-            self._finish(SessionEnded("removed from the room"))
+            self._end(SessionEnded("removed from the room"))
         else:
             self._events += facts

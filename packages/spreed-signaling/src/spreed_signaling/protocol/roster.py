@@ -28,8 +28,6 @@ def in_call_flags(value: Any) -> InCallFlags | None:
     Source:
         Integers, booleans and missing values were all seen in the field.
     """
-    if value is None:
-        return None
     if isinstance(value, bool):
         return InCallFlags.IN_CALL if value else InCallFlags.DISCONNECTED
     if isinstance(value, int):
@@ -106,8 +104,9 @@ class Roster:
                 if flags is not None and not (flags and one.internal):
                     events += self._merge(session_id, {"in_call": flags})
         for entry in update.users or ():
-            if entry.session_id:
-                events += self._merge(entry.session_id, _entry_changes(entry))
+            entry_id = _text(entry, entry.session_id, "sessionid")
+            if entry_id:
+                events += self._merge(entry_id, _entry_changes(entry))
         return events
 
     def _merge(self, session_id: str, changes: dict[str, Any]) -> list[RosterEvent]:
@@ -125,13 +124,26 @@ class Roster:
         return [ParticipantChanged(before=before, participant=after)]
 
 
+def _text(entry: UserEntry, value: str | None, key: str) -> str | None:
+    """Read a text that some senders spell in lower case."""
+    other = entry.extra.get(key)
+    return other if value is None and isinstance(other, str) else value
+
+
+def _display_name(entry: UserEntry) -> str | None:
+    name = entry.display_name or (entry.user or {}).get("displayname")
+    return name if isinstance(name, str) else None
+
+
 def _entry_changes(entry: UserEntry) -> dict[str, Any]:
     """What one entry says; keys it lacks leave the participant unchanged."""
     changes: dict[str, Any] = {
-        "nc_session_id": entry.nc_session_id,
-        "user_id": entry.user_id,
+        # Empty in some updates about people who leave; that is no news.
+        "nc_session_id": _text(entry, entry.nc_session_id, "nextcloudsessionid")
+        or None,
+        "user_id": _text(entry, entry.user_id, "userid"),
         "in_call": in_call_flags(entry.in_call),
-        "display_name": entry.display_name or (entry.user or {}).get("displayname"),
+        "display_name": _display_name(entry),
         "internal": entry.internal,
         "virtual": entry.virtual,
         "actor_type": entry.actor_type,

@@ -16,6 +16,7 @@ publisher", "Lifetime of streams"; measured with HPB 2.0.2 and Janus 1.1.2):
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,9 +162,16 @@ class _Stage(enum.Enum):
     REQUESTED = enum.auto()
     OFFERED = enum.auto()
     CONNECTED = enum.auto()
+    PAUSED = enum.auto()
+    """Failed: the peer connection is given up, the next request is planned."""
 
 
 _KEPT_CANDIDATES = 64
+"""Candidates kept for an offer to come; beyond it the oldest are dropped. A
+server has a handful of addresses."""
+
+_KEPT_REQUESTS = 32
+"""Requests whose errors are still recognised; the server takes up to 10 s."""
 
 
 class Subscription:
@@ -184,8 +192,11 @@ class Subscription:
         self._stage = _Stage.IDLE
         self._sid: str | None = None
         self._deadline: float | None = None
-        self._request_ids: set[str] = set()
-        self._early: list[tuple[str | None, dict[str, Any]]] = []
+        self._attempt = 0
+        self._requests: dict[str, int] = {}
+        self._early: deque[tuple[str | None, dict[str, Any]]] = deque(
+            maxlen=_KEPT_CANDIDATES
+        )
         self._delays: Iterator[float] = self._new_delays()
         self._patience_s = self._options.stall_s
         self._settled = False
@@ -208,7 +219,7 @@ class Subscription:
     def start(self, now: float) -> list[NegotiationAction]:
         """Ask for an offer, giving up whatever there was."""
         actions = self._drop_peer()
-        self._stage = _Stage.REQUESTED
+        self._begin(_Stage.REQUESTED)
         self._deadline = now + self._options.offer_timeout_s
         self.requests += 1
         return [*actions, SendSignal(MediaSignal(kind="requestoffer"))]
@@ -216,19 +227,21 @@ class Subscription:
     def stop(self) -> list[NegotiationAction]:
         """The stream is no longer wanted, or the session is gone."""
         actions = self._drop_peer()
-        self._stage = _Stage.IDLE
+        self._begin(_Stage.IDLE)
         self._deadline = None
-        self._request_ids.clear()
         self._delays = self._new_delays()
+        self._patience_s = self._options.stall_s
         return actions
 
     def sent(self, request_id: str) -> None:
         """A signal went out with this id: errors with it are ours."""
-        self._request_ids.add(request_id)
+        self._requests[request_id] = self._attempt
+        if len(self._requests) > _KEPT_REQUESTS:
+            del self._requests[next(iter(self._requests))]
 
     def answer_ready(self, sid: str, sdp: str) -> list[NegotiationAction]:
         """The peer connection of `sid` made its answer."""
-        if sid != self._sid:
+        if sid != self._sid or self._stage is _Stage.PAUSED:
             # Replaced meanwhile: an answer with an old sid only causes errors.
             return []
         return [SendSignal(MediaSignal(kind="answer", sid=sid, sdp=sdp))]
@@ -244,19 +257,18 @@ class Subscription:
         if signal.kind == "candidate" and signal.candidate is not None:
             if self._sid is not None and signal.sid in (None, self._sid):
                 return [AddCandidate(self._sid, signal.candidate)]
-            if len(self._early) < _KEPT_CANDIDATES:
-                self._early.append((signal.sid, signal.candidate))
+            self._early.append((signal.sid, signal.candidate))
         return []
 
     def _receive_offer(self, sid: str, sdp: str, now: float) -> list[NegotiationAction]:
-        if sid == self._sid:
+        if sid == self._sid and self._stage is not _Stage.PAUSED:
             return [Answer(sid, sdp)]
-        actions = self._drop_peer(keep_early=True)
+        early = list(self._early)
+        actions = self._drop_peer()
         self._sid = sid
-        self._stage = _Stage.OFFERED
+        self._begin(_Stage.OFFERED)
         self._deadline = now + self._options.connect_timeout_s
         actions.append(OpenPeer(sid, sdp))
-        early, self._early = self._early, []
         actions += [
             AddCandidate(sid, candidate)
             for early_sid, candidate in early
@@ -266,16 +278,18 @@ class Subscription:
 
     def receive_error(self, request_id: str, now: float) -> bool:
         """An error answer arrived; returns whether it was about this exchange."""
-        if request_id not in self._request_ids:
+        attempt = self._requests.pop(request_id, None)
+        if attempt is None:
             return False
-        self._request_ids.discard(request_id)
-        if self._stage is not _Stage.IDLE:
+        # News about an earlier attempt is too late, and where media can flow the
+        # packets tell the truth.
+        if attempt == self._attempt and self._stage is not _Stage.CONNECTED:
             self._plan_retry(now)
         return True
 
     def peer_changed(self, sid: str, state: PeerState, now: float) -> None:
         """The peer connection of `sid` changed its state."""
-        if sid != self._sid or self._stage is _Stage.IDLE:
+        if sid != self._sid or self._stage is _Stage.PAUSED:
             return
         if state is PeerState.CONNECTED:
             self._stage = _Stage.CONNECTED
@@ -309,14 +323,18 @@ class Subscription:
         return self.start(now)
 
     def _plan_retry(self, now: float) -> None:
-        self._stage = _Stage.REQUESTED
+        self._begin(_Stage.PAUSED)
         self._settled = False
         self._deadline = now + next(self._delays)
 
-    def _drop_peer(self, *, keep_early: bool = False) -> list[NegotiationAction]:
+    def _begin(self, stage: _Stage) -> None:
+        """Enter a stage that makes errors of earlier requests meaningless."""
+        self._stage = stage
+        self._attempt += 1
+
+    def _drop_peer(self) -> list[NegotiationAction]:
         sid, self._sid = self._sid, None
-        if not keep_early:
-            self._early.clear()
+        self._early.clear()
         return [] if sid is None else [ClosePeer(sid)]
 
 
@@ -334,7 +352,7 @@ class Publication:
         self._request_id: str | None = None
         self._deadline: float | None = None
         self._answered = False
-        self._early: list[dict[str, Any]] = []
+        self._early: deque[dict[str, Any]] = deque(maxlen=_KEPT_CANDIDATES)
         self.error: str | None = None
         """Why it failed, once it did."""
 
@@ -349,25 +367,29 @@ class Publication:
 
     def receive(self, signal: MediaSignal) -> list[NegotiationAction]:
         """A signal from our own stream arrived."""
+        if signal.sid not in (None, self.sid):
+            # About an earlier publication: a server that still has one answers a
+            # new offer with the old sid, and that would never connect.
+            return []
         if signal.kind == "answer" and signal.sdp is not None and not self._answered:
             self._answered = True
             self._deadline = None
-            early, self._early = self._early, []
-            candidates = [AddCandidate(None, candidate) for candidate in early]
+            candidates = [AddCandidate(self.sid, one) for one in self._early]
+            self._early.clear()
             return [Answer(self.sid, signal.sdp), *candidates]
         if signal.kind == "candidate" and signal.candidate is not None:
             if self._answered:
-                return [AddCandidate(None, signal.candidate)]
-            if len(self._early) < _KEPT_CANDIDATES:
-                self._early.append(signal.candidate)
+                return [AddCandidate(self.sid, signal.candidate)]
+            self._early.append(signal.candidate)
         return []
 
     def receive_error(self, request_id: str, reason: str) -> bool:
         """An error answer arrived; returns whether it was about this offer."""
         if request_id != self._request_id:
             return False
-        self.error = reason
-        self._deadline = None
+        if not self._answered:
+            self.error = reason
+            self._deadline = None
         return True
 
     def deadline(self) -> float | None:

@@ -40,7 +40,7 @@ class TestAccepted:
         assert to_mono(kind(raw), INT_STEREO).tolist() == [0.25, -0.5]
 
     def test_a_typed_memoryview_counts_as_bytes(self) -> None:
-        view = memoryview(np.array([0.5, 0.25], dtype="<f4"))
+        view = np.array([0.5, 0.25], dtype="<f4").data
         assert to_mono(view, FLOAT).tolist() == [0.5, 0.25]
 
     def test_nothing_zero_and_clipping_are_fine(self) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 import anyio
 
@@ -24,6 +24,9 @@ from ._outbox import Outbox
 from .options import SessionOptions
 
 logger = logging.getLogger("kyutai_stream.session")
+
+LAST_WORDS_S = 0.5
+"""Time to read what a connection that failed to send has already brought."""
 
 Clock = Callable[[], float]
 
@@ -117,23 +120,32 @@ class Runner:
         self, connection: Connection, ready: anyio.Event, opening: anyio.CancelScope
     ) -> None:
         failures: list[Exception] = []
+        heard_all = anyio.Event()
 
-        async def guarded(work: Awaitable[None]) -> None:
+        async def receive() -> None:
             # Keeps group exceptions away: the first failure speaks for all.
             try:
-                await work
+                await self._receive(connection, ready)
             except Exception as exc:
                 failures.append(exc)
+            heard_all.set()
             tasks.cancel_scope.cancel()
 
         async def feed() -> None:
             await ready.wait()
             opening.deadline = math.inf
-            await self._feed(connection)
+            try:
+                await self._feed(connection)
+            except Exception as exc:
+                failures.append(exc)
+                # What has arrived before the failure still counts.
+                with anyio.move_on_after(LAST_WORDS_S):
+                    await heard_all.wait()
+            tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(guarded, self._receive(connection, ready))
-            tasks.start_soon(guarded, feed())
+            tasks.start_soon(receive)
+            tasks.start_soon(feed)
         if failures:
             raise failures[0]
 

@@ -93,8 +93,8 @@ class PocketsphinxConnection:
         if current is not None and current.sent >= LONGEST_S * DECODER_RATE:
             await self._finish(current)
             await self._start()
-        if not self._utterances:
-            await self._progress(self._frames)
+        elif current is None:
+            await self._emit_after_words(self._progress(self._frames))
 
     async def request_flush(self, token: int) -> None:
         """End the utterance, if one is on; confirm after its words."""
@@ -146,7 +146,15 @@ class PocketsphinxConnection:
 
     async def _emit_after_words(self, event: ConnectionEvent) -> None:
         if self._utterances:
-            self._utterances[-1].after.append(event)
+            after = self._utterances[-1].after
+            if (
+                after
+                and isinstance(after[-1], Progress)
+                and isinstance(event, Progress)
+            ):
+                # Keeps the list short, however long the decoder takes.
+                after.pop()
+            after.append(event)
         else:
             await self._emit(event)
 
@@ -188,7 +196,7 @@ class PocketsphinxConnection:
         while utterance.frames and utterance.frames[0][0] <= message.get("samples", 0):
             done = utterance.frames.popleft()[1]
         if done is not None:
-            await self._progress(done)
+            await self._emit(self._progress(done))
 
     async def _commit(
         self,
@@ -209,9 +217,9 @@ class PocketsphinxConnection:
             await self._emit(Word(index=index, text=word.text, start=start))
             await self._emit(WordEnd(index=index, end=end))
 
-    async def _progress(self, processed: int) -> None:
-        lag = self._frames - processed
-        await self._emit(Progress(frames_processed=processed, lag_frames=lag))
+    def _progress(self, processed: int) -> Progress:
+        lag = max(0, self._frames - processed)
+        return Progress(frames_processed=processed, lag_frames=lag)
 
     def __aiter__(self) -> AsyncIterator[ConnectionEvent]:
         return self._receive

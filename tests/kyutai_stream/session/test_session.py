@@ -1,0 +1,503 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import anyio
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from kyutai_stream import (
+    AudioFormat,
+    AudioFormatError,
+    AuthError,
+    BackendUnavailable,
+    Capabilities,
+    CapacityError,
+    ConfigError,
+    Endpoint,
+    Final,
+    FinalReason,
+    Gap,
+    Partial,
+    RetryPolicy,
+    Session,
+    SessionEvent,
+    SessionOptions,
+    SessionState,
+    SpeechStarted,
+    StateChanged,
+    Usage,
+    open_session,
+)
+from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
+
+RATE = 24_000
+FRAME = 1920
+AT_ONCE = RetryPolicy(first_s=0.0, attempts=3)
+
+
+def script(text: str, **settings: Any) -> ConnectionScript:
+    """Words of 0.3 s each, from 0.5 s on."""
+    words = tuple(
+        ScriptedWord(text=word, start=0.5 + 0.3 * i, end=0.8 + 0.3 * i)
+        for i, word in enumerate(text.split())
+    )
+    return ConnectionScript(words=words, **settings)
+
+
+def quiet(seconds: float) -> npt.NDArray[np.float32]:
+    return np.zeros(round(seconds * RATE), dtype=np.float32)
+
+
+async def read(session: Session) -> list[SessionEvent]:
+    with anyio.fail_after(20):
+        return [event async for event in session]
+
+
+async def next_final(session: Session) -> Final:
+    with anyio.fail_after(20):
+        async for event in session:
+            if isinstance(event, Final):
+                return event
+    raise AssertionError("iteration ended without a final")
+
+
+async def run(
+    backend: ScriptedBackend, seconds: float, **options: Any
+) -> list[SessionEvent]:
+    """Push audio, end, read everything."""
+    async with open_session(backend, options=SessionOptions(**options)) as session:
+        await session.push(quiet(seconds))
+        await session.end_input()
+        return await read(session)
+
+
+def of(kind: type[Any], events: list[SessionEvent]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def states(events: list[SessionEvent]) -> list[str]:
+    return [event.state.value for event in of(StateChanged, events)]
+
+
+class TestOneConnection:
+    async def test_words_become_partials_and_a_final(self) -> None:
+        events = await run(ScriptedBackend(script("good morning all")), 2.0)
+        assert states(events) == ["connecting", "ready", "closed"]
+        (final,) = of(Final, events)
+        assert final.text == "good morning all"
+        assert final.start == pytest.approx(0.5)
+        assert final.end == pytest.approx(1.4)
+        assert of(SpeechStarted, events) == [SpeechStarted(at=0.5)]
+        for partial in of(Partial, events):
+            assert final.text.startswith(partial.text)
+
+    async def test_the_last_word_needs_no_more_audio_than_itself(self) -> None:
+        # The session feeds the silence that the recogniser's delay asks for.
+        backend = ScriptedBackend(script("bye"))
+        events = await run(backend, 0.8)
+        assert [final.text for final in of(Final, events)] == ["bye"]
+        usage = of(Usage, events)[0]
+        assert usage.audio_pushed_s == pytest.approx(0.8)
+        assert usage.silence_s == pytest.approx(0.72)
+        assert usage.audio_sent_s == pytest.approx(1.52)
+        assert usage.audio_processed_s == pytest.approx(1.52)
+        assert (usage.words, usage.connections, usage.gap_s) == (1, 1, 0.0)
+
+    async def test_frames_are_exact_whatever_is_pushed(self) -> None:
+        backend = ScriptedBackend()
+        rng = np.random.default_rng(3)
+        samples = rng.uniform(-0.5, 0.5, 10_000).astype(np.float32)
+        async with open_session(backend) as session:
+            for cut in np.split(samples, [1, 5, 4000, 4001, 9000]):
+                await session.push(cut)
+            await session.end_input()
+            await read(session)
+        frames = backend.connections[0].frames
+        assert {frame.shape for frame in frames} == {(FRAME,)}
+        assert np.array_equal(np.concatenate(frames)[:10_000], samples)
+        assert not np.concatenate(frames)[10_000:].any()
+
+    async def test_other_formats_are_converted(self) -> None:
+        backend = ScriptedBackend()
+        format = AudioFormat(sample_rate=48_000, channels=2, encoding="s16le")
+        stereo = np.full((48_000, 2), 8192, dtype="<i2").tobytes()
+        options = SessionOptions(input_format=format)
+        async with open_session(backend, options=options) as session:
+            await session.push(stereo)
+            await session.end_input()
+            events = await read(session)
+        assert of(Usage, events)[0].audio_pushed_s == pytest.approx(1.0, abs=1e-3)
+        heard = np.concatenate(backend.connections[0].frames)[1000:20_000]
+        assert heard == pytest.approx(0.25, abs=1e-3)
+
+    async def test_silence_ends_a_segment_by_itself(self) -> None:
+        backend = ScriptedBackend(script("one"))
+        async with open_session(backend) as session:
+            await session.push(quiet(4.0))
+            final = await next_final(session)
+            assert final.reason is FinalReason.SILENCE
+
+    async def test_pause_heads_end_a_segment(self) -> None:
+        pauses = dict.fromkeys(range(1, 40), (1.0,))
+        backend = ScriptedBackend(
+            script("one", pauses=pauses),
+            capabilities=Capabilities(acks=True, pause_horizons_s=(2.0,)),
+        )
+        events = await run(backend, 2.0)
+        assert of(Final, events)[0].reason is FinalReason.ENDPOINT
+        assert of(Endpoint, events)[0].probability > 0.6
+
+    async def test_without_acks_the_position_is_estimated(self) -> None:
+        backend = ScriptedBackend(
+            script("one"), capabilities=Capabilities(nominal_delay_s=0.48)
+        )
+        events = await run(backend, 4.0)
+        assert of(Final, events)[0].reason is FinalReason.SILENCE
+        assert of(Usage, events)[0].audio_processed_s == 0.0
+
+    async def test_the_language_is_checked(self) -> None:
+        backend = ScriptedBackend(capabilities=Capabilities(languages=("en", "fr")))
+        with pytest.raises(ConfigError, match="'de'"):
+            async with open_session(backend, language="de"):
+                raise AssertionError("not reached")
+        async with open_session(backend, language="fr", speaker="Ann") as session:
+            await session.end_input()
+            await read(session)
+        assert backend.requests[0].language == "fr"
+        assert "Ann" not in repr(backend.requests[0])
+
+    async def test_a_name_will_do(self) -> None:
+        async with open_session("activity") as session:
+            assert session.backend_name == "activity"
+            assert not session.capabilities.transcribes
+
+
+class TestMediaTime:
+    async def test_words_carry_the_callers_time(self) -> None:
+        backend = ScriptedBackend(script("one"))
+        async with open_session(backend) as session:
+            await session.push(quiet(2.0), media_time=100.0)
+            await session.end_input()
+            events = await read(session)
+        assert of(Final, events)[0].start == pytest.approx(100.5)
+
+    async def test_a_jump_feeds_silence_and_moves_the_time(self) -> None:
+        words = (ScriptedWord(text="late", start=2.1, end=2.3),)
+        backend = ScriptedBackend(ConnectionScript(words=words))
+        async with open_session(backend) as session:
+            await session.push(quiet(1.0), media_time=0.0)
+            await session.push(quiet(1.0), media_time=31.0)
+            await session.end_input()
+            events = await read(session)
+        # 1 s live + 1 s silence instead of 30, then the word 0.1 s later.
+        assert of(Final, events)[0].start == pytest.approx(31.1)
+        assert of(Gap, events) == []
+
+
+class TestFlush:
+    async def test_it_is_confirmed_and_makes_a_final(self) -> None:
+        backend = ScriptedBackend(script("one two"))
+        async with open_session(backend) as session:
+            await session.push(quiet(1.1))
+            assert await session.flush()
+            await session.end_input()
+            events = await read(session)
+        (final,) = of(Final, events)
+        assert (final.text, final.reason) == ("one two", FinalReason.FLUSH)
+
+    async def test_audio_may_follow(self) -> None:
+        backend = ScriptedBackend(script("one two"))
+        async with open_session(backend) as session:
+            await session.push(quiet(0.8))
+            assert await session.flush()
+            await session.push(quiet(1.0))
+            await session.end_input()
+            events = await read(session)
+        assert [final.text for final in of(Final, events)] == ["one", "two"]
+        # The fed silence does not move the caller's time.
+        starts = [final.start for final in of(Final, events)]
+        assert starts == pytest.approx([0.5, 0.8])
+
+    async def test_it_gives_up_in_time(self) -> None:
+        backend = ScriptedBackend(script("", confirm_flush=False))
+        async with open_session(backend) as session:
+            await session.push(quiet(0.1))
+            assert not await session.flush(timeout_s=0.01)
+
+    async def test_it_is_released_when_the_connection_goes(self) -> None:
+        backend = ScriptedBackend(script("", lose_after=3), script(""))
+        options = SessionOptions(retry=AT_ONCE)
+        async with open_session(backend, options=options) as session:
+            await session.push(quiet(0.2))
+            with anyio.fail_after(5):
+                assert not await session.flush(timeout_s=60)
+
+    async def test_after_the_end_there_is_nothing_to_flush(self) -> None:
+        async with open_session(ScriptedBackend()) as session:
+            await session.end_input()
+            assert not await session.flush()
+
+    async def test_a_stall_flushes_by_itself(self) -> None:
+        backend = ScriptedBackend(script("one"))
+        options = SessionOptions(stall_s=0.01)
+        async with open_session(backend, options=options) as session:
+            await session.push(quiet(0.8))
+            final = await next_final(session)
+            assert final.reason is FinalReason.FLUSH
+            assert len(backend.connections[0].flushes) == 1
+
+
+class TestKeepalive:
+    async def test_an_idle_connection_is_kept_alive(self) -> None:
+        kept = anyio.Event()
+
+        class Watched(ScriptedBackend):
+            name = "watched"
+
+        backend = Watched(capabilities=Capabilities(keepalive_interval_s=0.005))
+        async with open_session(backend) as session:
+            with anyio.fail_after(10):
+                while not backend.connections or not backend.connections[0].keepalives:
+                    with anyio.move_on_after(0.01):
+                        await kept.wait()
+            await session.end_input()
+            await read(session)
+
+
+class TestBackPressure:
+    async def test_push_waits_and_try_push_refuses(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(stop_reading_after=2))
+        options = SessionOptions(input_buffer_s=2.0, stall_s=math.inf)
+        async with open_session(backend, options=options) as session:
+            with anyio.move_on_after(0.2) as scope:
+                await session.push(quiet(60.0))
+            assert scope.cancelled_caught
+            assert not session.try_push(quiet(0.5))
+            assert session.refused_s == pytest.approx(0.5)
+
+    async def test_refused_audio_becomes_a_gap(self) -> None:
+        backend = ScriptedBackend()
+        options = SessionOptions(input_buffer_s=1.0)
+        async with open_session(backend, options=options) as session:
+            assert session.try_push(quiet(1.0))
+            assert not session.try_push(quiet(0.3))
+            assert not session.try_push(quiet(0.2))
+            await session.end_input()
+            events = await read(session)
+        (gap,) = of(Gap, events)
+        assert (gap.start, gap.end) == pytest.approx((1.0, 1.5))
+        assert gap.reason == "overflow"
+
+    async def test_a_slow_reader_loses_no_final(self) -> None:
+        text = " ".join(f"w{n}." for n in range(40))
+        words = tuple(
+            ScriptedWord(text=word, start=n * 1.0, end=n * 1.0 + 0.3)
+            for n, word in enumerate(text.split())
+        )
+        backend = ScriptedBackend(ConnectionScript(words=words))
+        events = await run(backend, 41.0, event_buffer=4, input_buffer_s=100)
+        assert [final.text for final in of(Final, events)] == text.split()
+
+    async def test_unread_partials_merge(self) -> None:
+        text = " ".join(["word"] * 20)
+        async with open_session(ScriptedBackend(script(text))) as session:
+            await session.push(quiet(7.5))
+            assert await session.flush()
+            await session.end_input()
+            events = await read(session)
+        assert len(of(Partial, events)) == 1
+        assert of(Final, events)[0].text == text
+
+    async def test_malformed_audio_is_refused_and_the_session_goes_on(self) -> None:
+        async with open_session(ScriptedBackend()) as session:
+            with pytest.raises(AudioFormatError):
+                await session.push(np.array([math.nan], dtype=np.float32))
+            with pytest.raises(AudioFormatError):
+                session.try_push(b"abc")
+            await session.push(quiet(0.1))
+            await session.end_input()
+            await session.end_input()
+            assert of(Usage, await read(session))[0].audio_pushed_s == 0.1
+            with pytest.raises(ConfigError):
+                await session.push(quiet(0.1))
+
+    async def test_one_reader_at_a_time(self) -> None:
+        async with open_session(ScriptedBackend()) as session:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read, session)
+                await anyio.lowlevel.checkpoint()
+                with pytest.raises(anyio.BusyResourceError):
+                    await read(session)
+                await session.end_input()
+
+
+class TestLostConnections:
+    async def test_it_connects_again_and_reports_the_gap(self) -> None:
+        backend = ScriptedBackend(
+            script("one two three", lose_after=20), script("four")
+        )
+        async with open_session(
+            backend, options=SessionOptions(retry=AT_ONCE)
+        ) as session:
+            await session.push(quiet(4.0))
+            await session.end_input()
+            events = await read(session)
+        assert states(events) == [
+            "connecting",
+            "ready",
+            "reconnecting",
+            "ready",
+            "closed",
+        ]
+        first, second = of(Final, events)
+        assert (first.text, first.reason) == ("one two", FinalReason.DISCONNECT)
+        assert second.text == "four"
+        (gap,) = of(Gap, events)
+        # From what was heard less the delay (20 frames, 0.48 s) to the end of what
+        # had been taken, which was the fourth piece of half a second.
+        assert (gap.start, gap.end) == pytest.approx((1.12, 2.0))
+        assert gap.reason == "connection lost"
+        # What was not lost went to the second connection, whole and once.
+        assert len(backend.connections[1].frames) == 25 + 9
+        assert second.start == pytest.approx(2.5)
+
+    async def test_capacity_is_retried(self) -> None:
+        backend = ScriptedBackend(
+            ConnectionScript(refuse=CapacityError("full")), script("one")
+        )
+        events = await run(backend, 2.0, retry=AT_ONCE)
+        assert states(events)[1:3] == ["reconnecting", "ready"]
+        assert [final.text for final in of(Final, events)] == ["one"]
+        assert of(Gap, events) == []
+
+    async def test_it_gives_up_in_the_end(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=CapacityError("full")))
+        seen = []
+        with pytest.raises(BackendUnavailable, match="full"):
+            options = SessionOptions(retry=AT_ONCE)
+            async with open_session(backend, options=options) as session:
+                await session.push(quiet(1.0))
+                async for event in session:
+                    seen.append(event)
+        assert len(backend.requests) == 3
+        # What was waiting is reported, and the books are closed, before the error.
+        assert of(Gap, seen)[0].reason == "not sent"
+        assert of(Gap, seen)[0].end == pytest.approx(1.0)
+        assert states(seen)[-1] == SessionState.CLOSED
+
+    async def test_bad_credentials_are_not_retried(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=AuthError("no")))
+        with pytest.raises(AuthError):
+            async with open_session(backend) as session:
+                await read(session)
+        assert len(backend.requests) == 1
+
+    async def test_every_method_raises_the_failure(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=AuthError("no")))
+        async with open_session(backend) as session:
+            with pytest.raises(AuthError):
+                await read(session)
+            with pytest.raises(AuthError):
+                await session.push(quiet(0.1))
+            with pytest.raises(AuthError):
+                session.try_push(quiet(0.1))
+            with pytest.raises(AuthError):
+                await session.flush()
+            await session.end_input()
+
+    async def test_a_failure_nobody_saw_comes_out_at_the_end(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=AuthError("no")))
+        with pytest.raises(AuthError):
+            async with open_session(backend):
+                while not backend.requests:
+                    await anyio.lowlevel.checkpoint()
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+
+    async def test_a_bug_in_a_backend_is_not_hidden(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=ZeroDivisionError("bug")))
+        with pytest.raises(ZeroDivisionError):
+            async with open_session(backend) as session:
+                await read(session)
+
+    async def test_a_recogniser_that_is_never_ready(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(never_ready=True))
+        with pytest.raises(BackendUnavailable, match="not ready"):
+            options = SessionOptions(connect_timeout_s=0.01, retry=AT_ONCE)
+            async with open_session(backend, options=options) as session:
+                await read(session)
+        assert backend.open == 0
+
+    async def test_a_recogniser_that_takes_nothing(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(stop_reading_after=0), script("one"))
+        events = await run(backend, 2.0, retry=AT_ONCE, send_timeout_s=0.01)
+        # The piece that was under way is lost and said to be.
+        assert of(Gap, events)[0].start == 0.0
+        assert of(Final, events)[0].text == "one"
+
+    async def test_an_end_without_an_answer_is_bounded(self) -> None:
+        backend = ScriptedBackend(script("one two", confirm_flush=False))
+        events = await run(backend, 0.8, end_timeout_s=0.01)
+        assert states(events)[-1] == "closed"
+        assert [final.text for final in of(Final, events)] == ["one"]
+        assert len(backend.requests) == 1
+
+
+class TestLeaving:
+    async def test_nothing_outlives_the_block(self) -> None:
+        backend = ScriptedBackend(script("one"))
+        async with open_session(backend) as session:
+            await session.push(quiet(1.0))
+            await session.flush()
+            assert backend.open == 1
+        assert backend.open == 0
+
+    async def test_the_error_of_the_block_comes_out_as_it_is(self) -> None:
+        backend = ScriptedBackend()
+        with pytest.raises(LookupError):
+            async with open_session(backend) as session:
+                await session.push(quiet(0.1))
+                raise LookupError("mine")
+        assert backend.open == 0
+
+    async def test_it_wins_over_the_sessions_own(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(refuse=AuthError("no")))
+        with pytest.raises(LookupError):
+            async with open_session(backend) as session:
+                with pytest.raises(AuthError):
+                    await read(session)
+                raise LookupError("mine")
+
+    async def test_cancelling_closes(self) -> None:
+        backend = ScriptedBackend()
+        with anyio.move_on_after(0.05) as scope:
+            async with open_session(backend) as session:
+                await read(session)
+        assert scope.cancelled_caught
+        assert backend.open == 0
+
+    async def test_a_connection_group_error_is_unwrapped(self) -> None:
+        class Grouped(ScriptedBackend):
+            name = "grouped"
+
+            def connect(self, request: Any) -> Any:
+                raise ExceptionGroup(
+                    "many",
+                    [ValueError("x"), ExceptionGroup("y", [AuthError("no")])],
+                )
+
+        with pytest.raises(AuthError):
+            async with open_session(Grouped()) as session:
+                await read(session)
+
+    async def test_a_loss_while_ending_is_reported_and_ends(self) -> None:
+        backend = ScriptedBackend(ConnectionScript(lose_after=10))
+        events = await run(backend, 0.8, retry=AT_ONCE)
+        assert states(events)[-1] == "closed"
+        (gap,) = of(Gap, events)
+        assert (gap.start, gap.end) == pytest.approx((0.32, 0.8))
+        assert of(Usage, events)[0].gap_s == pytest.approx(0.48)
+        assert len(backend.requests) == 1

@@ -4,6 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# uv brings its own root certificates; where the system has some, they count
+# (companies and test machines add theirs).
+[ ! -e /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=true
+
 say() { printf '[setup] %s\n' "$*" >&2; }
 
 # An apt that installs must not start services (policy-rc.d, as Debian's own builders do).

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import fractions
 import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -323,13 +325,16 @@ class TestSubscribe:
         assert set(payload) == {"sdpMid", "sdpMLineIndex", "candidate"}
 
     async def test_packets_pass_unchanged(
-        self, publisher: Publisher, bot: RawClient
+        self, hpb: EmbeddedHpb, publisher: Publisher, bot: RawClient
     ) -> None:
         await publisher.publish()
         await publisher.connect()
         async with subscribed(bot, publisher) as subscriber:
             await subscriber.count(20)
             packets = list(subscriber.packets)
+            views = {view.session_id: view for view in hpb.sessions}
+            assert views[publisher.client.session_id].publishing == ("video",)
+            assert views[bot.session_id].subscribed_to == (publisher.client.session_id,)
         sent = publisher.track.sent
         begin = sent.index(packets[0].payload)
         assert [p.payload for p in packets] == sent[begin : begin + len(packets)]
@@ -546,8 +551,6 @@ class TestEnds:
                 publisher = Publisher(client)
                 await publisher.publish()
                 await publisher.connect()
-                (view,) = hpb.sessions
-                assert view.publishing == ("video",)
                 begin = time.monotonic()
             assert time.monotonic() - begin < 2
             assert await client.close_code() == 1006
@@ -591,3 +594,23 @@ class TestEnds:
             while left() > before:  # noqa: ASYNC110
                 await anyio.sleep(0.05)
         assert left() <= before
+
+
+class TestWithoutNetwork:
+    async def test_media_over_loopback_alone(self) -> None:
+        """The packet test again, in a network namespace that has only `lo`."""
+        namespace = ["unshare", "--user", "--map-root-user", "--net"]
+        if not (shutil.which("unshare") and shutil.which("ip")):
+            pytest.skip("needs util-linux and iproute2")
+        up = "ip link set lo up"
+        probe = await anyio.run_process([*namespace, "sh", "-c", up], check=False)
+        if probe.returncode != 0:
+            pytest.skip("network namespaces are not allowed here")
+        test = f"{__file__}::TestSubscribe::test_packets_pass_unchanged"
+        command = f'{up} && exec "$0" -m pytest -q -p no:cacheprovider "$1"'
+        with anyio.fail_after(50):
+            result = await anyio.run_process(
+                [*namespace, "sh", "-c", command, sys.executable, test], check=False
+            )
+        assert result.returncode == 0, result.stdout.decode()
+        assert b"1 passed" in result.stdout

@@ -104,6 +104,22 @@ class TestEstablishConnection:
             frame = await client.hello({"version": "1.0", "auth": auth})
             assert frame["error"]["code"] == "invalid_ticket"
 
+    async def test_token(
+        self, hpb: EmbeddedHpb, nextcloud: StandInNextcloud, alice: Member
+    ) -> None:
+        auth = nextcloud.token_auth(alice).hello_auth().to_json()
+        async with raw_client(hpb) as client:
+            frame = await client.hello({"version": "2.0", "auth": auth})
+            assert frame["hello"]["userid"] == "alice"
+            joined = await client.join(alice)
+            assert joined["room"]["roomid"] == TOKEN
+            (entry,) = (await client.kind("event/room/join"))["event"]["join"]
+            assert entry["user"] == {"displayname": "Alice"}
+        auth["params"]["token"] = auth["params"]["token"][:-4] + "AAAA"
+        async with raw_client(hpb) as client:
+            frame = await client.hello({"version": "2.0", "auth": auth})
+            assert frame["error"]["code"] == "invalid_token"
+
     async def test_second_hello_is_ignored(self, bot: RawClient) -> None:
         await bot.send("hello", {"version": "1.0", "resumeid": bot.resume_id})
         assert await bot.nothing_more() == []

@@ -5,11 +5,11 @@
 encoded audio and video between clients as its media server does. It needs no
 system packages: the extra `[testing]`, and `[media]` for calls with media.
 
-Left out: hello 2.0 tokens of users (answered with `invalid_token`), federation,
-virtual sessions (`addsession` and its relatives are ignored), dialout (answered
-with `no_client_available`), several Nextcloud servers, clusters, simulcast,
-retransmission of video, data channels between participants, `serverinfo`,
-`stats`, the `change` event, and requesting Nextcloud's capabilities.
+Left out: federation, virtual sessions (`addsession` and its relatives are
+ignored), dialout (answered with `no_client_available`), several Nextcloud servers,
+clusters, simulcast, retransmission of video, data channels between participants,
+`serverinfo`, `stats` and the `change` event. Hello 2.0 needs the package
+`cryptography`, which `[media]` brings; without it tokens are `invalid_token`.
 
 Different from the real server: the socket closes with 1000 after a `bye` (the
 real one sends no code); resume queues are bounded; an in-call report for

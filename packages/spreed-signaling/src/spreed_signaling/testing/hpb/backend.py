@@ -32,6 +32,7 @@ class BackendClient:
         self._secret = secret
         self._features = ", ".join(features(media=media, internal=False))
         self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False)
+        self._token_key: str | None = None
 
     async def call(self, url: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send one request.
@@ -56,6 +57,23 @@ class BackendClient:
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise BackendFailure(f"no answer from Nextcloud: {exc!r}") from exc
         return self._unwrap(response)
+
+    async def token_key(self, base_url: str) -> str:
+        """Return the public key of hello 2.0 tokens from Nextcloud's capabilities.
+
+        Raises:
+            BackendFailure: If there is none.
+        """
+        if self._token_key is None:
+            url = f"{base_url}/ocs/v2.php/cloud/capabilities"
+            headers = {"Accept": "application/json", "OCS-APIRequest": "true"}
+            try:
+                response = await self._client.get(url, headers=headers)
+                data = response.json()["ocs"]["data"]["capabilities"]["spreed"]
+                self._token_key = str(data["config"]["signaling"]["hello-v2-token-key"])
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
+                raise BackendFailure("no token key in the capabilities") from exc
+        return self._token_key
 
     async def aclose(self) -> None:
         """Close the connections."""

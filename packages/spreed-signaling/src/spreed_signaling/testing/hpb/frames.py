@@ -71,6 +71,8 @@ _MESSAGES = {
     "not_in_room": "Join a room first.",
     "processing_failed": "Processing of the message failed, please check server logs.",
     "room_join_failed": "The room could not be joined.",
+    "token_expired": "The token is no longer valid.",
+    "token_not_valid_yet": "The token is not valid yet.",
     "too_many_requests": "Too many failed attempts, try again later.",
 }
 

@@ -15,44 +15,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
 from . import frames
+from .effects import Effect, MediaEnded, RoomLeft, RoomPing
 from .frames import Frame
 from .options import VERSION, HpbOptions
 from .state import Link, Room, Session
 
-__all__ = ["Effect", "Hub", "MediaEnded", "RoomLeft", "RoomPing"]
-
-
-@frozen(kw_only=True)
-class RoomLeft:
-    """Nextcloud has to be told that a session left."""
-
-    backend_url: str
-    room_token: str
-    user_id: str
-    nc_session_id: str
-
-
-@frozen(kw_only=True)
-class RoomPing:
-    """Nextcloud has to be told which sessions are alive."""
-
-    backend_url: str
-    room_token: str
-    entries: tuple[tuple[str, str], ...]
-    """User id and Nextcloud session id of each."""
-
-
-@frozen(kw_only=True)
-class MediaEnded:
-    """A session's publishers and subscribers have to be closed."""
-
-    session_id: str
-
-
-Effect = RoomLeft | RoomPing | MediaEnded
+__all__ = ["Hub", "remove_transient"]
 
 
 class Hub:

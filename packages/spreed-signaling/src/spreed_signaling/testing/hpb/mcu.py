@@ -17,6 +17,13 @@ import anyio
 from ...protocol.messages import DataMessage
 from . import frames
 from .hub import Hub
+from .mcu_messages import (
+    is_usable,
+    may_publish,
+    room_type_of,
+    sdp_of,
+    target_of,
+)
 from .options import HpbOptions
 from .state import Session
 
@@ -28,7 +35,6 @@ __all__ = ["MediaRelay", "is_media"]
 
 logger = logging.getLogger("spreed_signaling.testing.hpb")
 
-_ROOM_TYPES = ("video", "audio", "screen")
 _UNSHARE_DELAY_S = 1.0
 
 Spawn = Callable[..., None]
@@ -43,15 +49,6 @@ def is_media(message: DataMessage) -> bool:
         and isinstance(message.data, dict)
         and message.data.get("type") in _HANDLERS
     )
-
-
-def is_well_formed(message: DataMessage) -> bool:
-    """Return whether data for a session has a type and a known room type."""
-    data = message.data
-    if not isinstance(data, dict):
-        return False
-    kind, room_type = data.get("type"), data.get("roomType")
-    return bool(kind) and (not room_type or room_type in _ROOM_TYPES)
 
 
 class MediaRelay:
@@ -108,11 +105,11 @@ class MediaRelay:
     async def _offer(self, session: Session, message: DataMessage) -> None:
         from . import sfu_sdp
 
-        sdp = _sdp(message)
+        sdp = sdp_of(message)
         if sdp is None:
             session.send(frames.error(message.id, "no_sdp"))
             return
-        room_type = _room_type(message)
+        room_type = room_type_of(message)
         try:
             lines = sfu_sdp.offered_kinds(sdp)
         except ValueError as exc:
@@ -120,7 +117,7 @@ class MediaRelay:
             session.send(frames.error(message.id, "invalid_sdp", details=details))
             return
         sent = {kind for kind, direction, _ in lines if direction.startswith("send")}
-        if not _may_publish(session, room_type, sent):
+        if not may_publish(session, room_type, sent):
             text = "Not allowed to publish."
             session.send(frames.error(message.id, "not_allowed", text))
             return
@@ -135,7 +132,7 @@ class MediaRelay:
         await self._guarded(session, message, publish)
 
     async def _request_offer(self, session: Session, message: DataMessage) -> None:
-        target = _target(message)
+        target = target_of(message)
         if target == session.session_id:
             return
         if not session.internal and not self._same_call(session, target):
@@ -145,20 +142,20 @@ class MediaRelay:
         self._start_subscription(session, target, message)
 
     async def _send_offer(self, session: Session, message: DataMessage) -> None:
-        room_type = _room_type(message)
+        room_type = room_type_of(message)
         kinds = {"video"} if room_type == "screen" else {"audio", "video"}
-        if not _may_publish(session, room_type, kinds):
+        if not may_publish(session, room_type, kinds):
             text = "Not allowed to send offer."
             session.send(frames.error(message.id, "not_allowed", text))
             return
-        other = self._hub.sessions.get(_target(message))
+        other = self._hub.sessions.get(target_of(message))
         if other is not None and other is not session:
             self._start_subscription(other, session.session_id, message)
 
     def _start_subscription(
         self, session: Session, publisher_id: str, message: DataMessage
     ) -> None:
-        room_type = _room_type(message)
+        room_type = room_type_of(message)
         # An id of our own: one subscription may be asked for while another waits.
         sid = message.data.get("sid") or None
 
@@ -178,7 +175,7 @@ class MediaRelay:
         self._spawn(self._guarded, session, message, subscribe)
 
     async def _answer(self, session: Session, message: DataMessage) -> None:
-        sdp = _sdp(message)
+        sdp = sdp_of(message)
         if sdp is None:
             session.send(frames.error(message.id, "no_sdp"))
             return
@@ -186,8 +183,8 @@ class MediaRelay:
         async def accept() -> None:
             await self._media().accept(
                 session.session_id,
-                _target(message),
-                _room_type(message),
+                target_of(message),
+                room_type_of(message),
                 str(message.data.get("sid") or ""),
                 sdp,
             )
@@ -200,14 +197,14 @@ class MediaRelay:
         if not isinstance(value, dict) or not isinstance(value.get("candidate"), str):
             session.send(frames.error(message.id, "no_candidate"))
             return
-        if not value["candidate"] or not _is_usable(value["candidate"]):
+        if not value["candidate"] or not is_usable(value["candidate"]):
             return
 
         async def add() -> None:
             await self._media().add_candidate(
                 session.session_id,
-                _target(message),
-                _room_type(message),
+                target_of(message),
+                room_type_of(message),
                 str(message.data.get("sid") or ""),
                 value,
             )
@@ -230,7 +227,7 @@ class MediaRelay:
 
         async def select() -> None:
             self._media().select(
-                session.session_id, _target(message), _room_type(message), wanted
+                session.session_id, target_of(message), room_type_of(message), wanted
             )
 
         await self._guarded(session, message, select)
@@ -307,36 +304,3 @@ _HANDLERS: dict[str, Callable[[MediaRelay, Session, DataMessage], Awaitable[None
     "endOfCandidates": MediaRelay._end_of_candidates,
     "selectStream": MediaRelay._select,
 }
-
-
-def _target(message: DataMessage) -> str:
-    recipient = message.recipient
-    return (recipient.session_id or "") if recipient is not None else ""
-
-
-def _room_type(message: DataMessage) -> str:
-    # Audio-only publishers use `video` too.
-    found = message.data.get("roomType") or "video"
-    return "screen" if found == "screen" else "video"
-
-
-def _sdp(message: DataMessage) -> str | None:
-    payload = message.data.get("payload")
-    sdp = payload.get("sdp") if isinstance(payload, dict) else None
-    return sdp if isinstance(sdp, str) and sdp else None
-
-
-def _is_usable(candidate: str) -> bool:
-    """Return False for what the real server drops silently."""
-    fields = candidate.removeprefix("candidate:").split()
-    address = fields[4] if len(fields) > 4 else ""
-    return not address.endswith(".local") and address not in ("0.0.0.0", "::")
-
-
-def _may_publish(session: Session, room_type: str, kinds: set[str]) -> bool:
-    if room_type == "screen":
-        return session.may("publish-screen")
-    return all(
-        session.may("publish-media", f"publish-{kind}")
-        for kind in kinds & {"audio", "video"}
-    )

@@ -4,35 +4,33 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import importlib.util
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
 from attrs import field, frozen
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.routing import WebSocketRoute
 
-from ...protocol.auth import backend_checksum
 from .._serve import AppServer
-from . import frames, room_api
+from . import frames
 from .backend import BackendClient, BackendFailure
-from .dispatch import Dispatcher, ServerSecrets
-from .hub import Effect, Hub, MediaEnded, RoomLeft, RoomPing
+from .dispatch import Dispatcher
+from .effects import Effect, MediaEnded, RoomLeft, RoomPing
+from .hello import Greeter, ServerSecrets
+from .http_api import HttpApi
+from .hub import Hub
 from .loopback import loopback_when_alone
 from .mcu import MediaRelay
 from .options import VERSION, HpbOptions
-from .state import Link, ResumeIds
+from .sockets import Sockets
+from .state import ResumeIds
 from .throttle import Throttle
 
 __all__ = ["EmbeddedHpb", "SessionView"]
@@ -41,6 +39,9 @@ logger = logging.getLogger("spreed_signaling.testing.hpb")
 
 _WS_PING_S = 54.0
 """HPB 2.0.2's interval."""
+
+_CUT_LIMIT_S = 5.0
+"""Limit for noticing that sockets were cut; it takes milliseconds."""
 
 
 @frozen(kw_only=True)
@@ -87,8 +88,8 @@ class EmbeddedHpb:
         OSError: If the address is taken.
     """
 
-    kind = "embedded"
-    version = VERSION
+    kind: Final = "embedded"
+    version: Final = VERSION
 
     def __init__(
         self,
@@ -108,21 +109,24 @@ class EmbeddedHpb:
         self._backend_url = backend_url.rstrip("/")
         self._backend_secret = backend_secret
         self._media = importlib.util.find_spec("aiortc") is not None
-        routes = [
-            WebSocketRoute("/spreed", self._serve_socket),
-            Route("/api/v1/welcome", self._serve_welcome),
-            Route("/api/v1/room/{token}", self._serve_room_api, methods=["POST"]),
-        ]
+        wall = datetime.now(UTC).timestamp()
+        self._hub = Hub(self.options, media=self._media, epoch=wall - time.monotonic())
+        self._throttle = Throttle(self.options)
+        self._backend = BackendClient(
+            backend_secret,
+            timeout_s=self.options.backend_timeout_s,
+            media=self._media,
+        )
+        self._relay = self._make_relay()
+        self._sockets = self._make_sockets()
         self._server = AppServer(
-            Starlette(routes=routes),
+            self._make_app(),
             port=port,
             host=host,
             ws_max_size=self.options.max_message_bytes,
             ws_ping_interval_s=_WS_PING_S,
         )
-        self._throttle = Throttle(self.options)
         self._kicked = anyio.Event()
-        self._gone = anyio.Event()
         self._stack: contextlib.AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
 
@@ -155,25 +159,22 @@ class EmbeddedHpb:
         Sessions can be resumed, media runs on. Returns when the server has
         noticed. Safe to cancel.
         """
-        links = set(self._hub.links)
         self._server.abort()
-        with anyio.fail_after(5):
-            while links & self._hub.links:
-                gone = self._gone
-                await gone.wait()
+        with anyio.fail_after(_CUT_LIMIT_S):
+            await self._sockets.wait_gone()
 
     async def __aenter__(self) -> EmbeddedHpb:
         async with contextlib.AsyncExitStack() as stack:
             if self._media:
                 stack.enter_context(loopback_when_alone())
-            self._build()
             stack.push_async_callback(self._backend.aclose)
-            await stack.enter_async_context(self._server)
             if self._relay is not None:
                 stack.push_async_callback(self._relay.aclose)
             self._tasks = tasks = anyio.create_task_group()
             await stack.enter_async_context(tasks)
             stack.callback(tasks.cancel_scope.cancel)
+            await stack.enter_async_context(self._server)
+            # First of all, sockets end as those of a killed server do.
             stack.callback(self._server.abort)
             tasks.start_soon(self._run_clock)
             self._stack = stack.pop_all()
@@ -194,126 +195,47 @@ class EmbeddedHpb:
             return None
         return await stack.__aexit__(exc_type, exc, traceback)
 
-    def _build(self) -> None:
-        options = self.options
-        wall = datetime.now(UTC).timestamp()
-        self._hub = Hub(options, media=self._media, epoch=wall - time.monotonic())
-        self._backend = BackendClient(
-            self._backend_secret,
-            timeout_s=options.backend_timeout_s,
-            media=self._media,
-        )
-        self._relay: MediaRelay | None = None
-        if self._media:
-            self._relay = MediaRelay(
-                self._hub, options, spawn=self._spawn, lose=self._lose
-            )
-        self._dispatcher = Dispatcher(
+    # Parts.
+
+    def _make_relay(self) -> MediaRelay | None:
+        if not self._media:
+            return None
+        return MediaRelay(self._hub, self.options, spawn=self._spawn, lose=self._lose)
+
+    def _make_sockets(self) -> Sockets:
+        greeter = Greeter(
             self._hub,
             ServerSecrets(
                 backend_url=self._backend_url, internal_secret=self.internal_secret
             ),
             backend=self._backend,
             throttle=self._throttle,
-            media=self._relay,
             resume_ids=ResumeIds(self._backend_secret),
         )
-
-    # Sockets.
-
-    async def _serve_socket(self, websocket: WebSocket) -> None:
-        await websocket.accept(headers=[self._feature_header()])
-        address = websocket.client.host if websocket.client is not None else ""
-        link = Link(address=address, limit=self.options.max_queued_messages)
-        self._hub.connect(link, time.monotonic())
-        self._kick()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, websocket, link)
-                await self._read(websocket, link)
-                tasks.cancel_scope.cancel()
-        finally:
-            self._hub.disconnect(link, time.monotonic())
-            self._kick()
-            gone, self._gone = self._gone, anyio.Event()
-            gone.set()
-
-    async def _read(self, websocket: WebSocket, link: Link) -> None:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if link.closing:
-                continue
-            await self._dispatcher.handle(link, message.get("text"))
-            self._kick()
-
-    async def _write(self, websocket: WebSocket, link: Link) -> None:
-        wake = anyio.Event()
-
-        def on_wake() -> None:
-            wake.set()
-
-        link.wake = on_wake
-        try:
-            while True:
-                while link.outgoing:
-                    await websocket.send_text(link.outgoing.popleft())
-                if link.closing or link.cut:
-                    await websocket.close(1013 if link.cut else 1000)
-                    return
-                await wake.wait()
-                wake = anyio.Event()
-        except (WebSocketDisconnect, RuntimeError):
-            # The client is gone; the reader notices it too.
-            return
-
-    # HTTP.
-
-    async def _serve_welcome(self, request: Request) -> Response:
-        name, value = self._feature_header()
-        body = {"nextcloud-spreed-signaling": "Welcome", "version": VERSION}
-        return JSONResponse(body, headers={name.decode(): value.decode()})
-
-    async def _serve_room_api(self, request: Request) -> Response:
-        length = request.headers.get("Content-Length", "")
-        if not length.isdigit():
-            return Response(status_code=411)
-        if int(length) > self.options.max_room_request_bytes:
-            return Response(status_code=413)
-        body = await request.body()
-        address = request.client.host if request.client is not None else ""
-        now = time.monotonic()
-        if self._throttle.blocked("room", address, now):
-            return Response(status_code=429)
-        if not self._is_signed(request, body):
-            await anyio.sleep(self._throttle.fail("room", address, now))
-            return Response(status_code=403)
-        try:
-            room_api.apply(self._hub, request.path_params["token"], json.loads(body))
-        except room_api.NoDialout:
-            answer = {"error": {"code": "no_client_available", "message": ""}}
-            return JSONResponse({"type": "dialout", "dialout": answer}, 404)
-        except (ValueError, room_api.UnknownRequest):
-            return Response(status_code=400)
-        self._kick()
-        return JSONResponse({})
-
-    def _is_signed(self, request: Request, body: bytes) -> bool:
-        backend = request.headers.get("Spreed-Signaling-Backend", "").rstrip("/")
-        random = request.headers.get("Spreed-Signaling-Random", "")
-        found = request.headers.get("Spreed-Signaling-Checksum", "")
-        expected = backend_checksum(self._backend_secret, random, body)
-        is_ours = not backend or f"{backend}/".startswith(f"{self._backend_url}/")
-        return (
-            is_ours
-            and len(random) >= 32
-            and hmac.compare_digest(found.encode(), expected.encode())
+        dispatcher = Dispatcher(self._hub, greeter, self._backend, self._relay)
+        return Sockets(
+            self._hub,
+            dispatcher,
+            self.options,
+            features=self._features(),
+            changed=self._kick,
         )
 
-    def _feature_header(self) -> tuple[bytes, bytes]:
-        found = frames.features(media=self._media, internal=False)
-        return b"x-spreed-signaling-features", ", ".join(found).encode()
+    def _make_app(self) -> Starlette:
+        http = HttpApi(
+            self._hub,
+            self.options,
+            self._throttle,
+            backend_url=self._backend_url,
+            backend_secret=self._backend_secret,
+            features=self._features(),
+            changed=self._kick,
+        )
+        socket = WebSocketRoute("/spreed", self._sockets.serve)
+        return Starlette(routes=[socket, *http.routes()])
+
+    def _features(self) -> str:
+        return ", ".join(frames.features(media=self._media, internal=False))
 
     # Time and background work.
 

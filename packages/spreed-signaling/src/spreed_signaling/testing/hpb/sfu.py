@@ -8,7 +8,7 @@ aiortc and is imported when the first media message arrives.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -27,7 +27,7 @@ __all__ = ["MediaFailure", "NoClient", "Sfu"]
 logger = logging.getLogger("spreed_signaling.testing.hpb")
 
 _CLOSE_LIMIT_S = 1.0
-"""Limit for closing all connections when the server ends."""
+"""Limit for closing a connection, seconds; it takes milliseconds."""
 
 _REFUSALS = (
     ValueError,
@@ -63,7 +63,7 @@ class Sfu:
     """All media connections of one server.
 
     Args:
-        spawn: Runs a closing connection in the background.
+        spawn: Runs `function(*args)` in the background.
         on_update: Called with subscriber, publisher, room type and offer when a
             publisher renegotiated.
         lose: See `PublisherPeer`.
@@ -72,7 +72,7 @@ class Sfu:
     def __init__(
         self,
         *,
-        spawn: Callable[[Callable[[], Awaitable[None]]], None],
+        spawn: Callable[..., None],
         on_update: UpdateHandler,
         lose: Callable[[int], bool],
     ) -> None:
@@ -115,7 +115,7 @@ class Sfu:
         renewed = peer is not None and peer.feeding
         if peer is None or not peer.feeding:
             if peer is not None:
-                self._spawn(peer.close)
+                self._spawn(_close, peer)
             peer = PublisherPeer(sid, self._notify, self._lose)
             self._publishers[key] = peer
         try:
@@ -187,7 +187,7 @@ class Sfu:
                 return await old.offer(publisher.kinds)
             if old is not None:
                 subscription.peer = None
-                self._spawn(old.close)
+                self._spawn(_close, old)
             peer = subscription.peer = SubscriberPeer(publisher)
             return await peer.offer(publisher.kinds)
         except _REFUSALS as exc:
@@ -253,17 +253,17 @@ class Sfu:
     def close_session(self, session_id: str) -> None:
         """Close everything that a session publishes and subscribes to."""
         for source in [key for key in self._publishers if key[0] == session_id]:
-            self._spawn(self._publishers.pop(source).close)
+            self._spawn(_close, self._publishers.pop(source))
         for target in [key for key in self._subscriptions if key[0] == session_id]:
             peer = self._subscriptions.pop(target).peer
             if peer is not None:
-                self._spawn(peer.close)
+                self._spawn(_close, peer)
 
     def close_publisher(self, session_id: str, room_type: str) -> None:
         """Close one stream of a session."""
         peer = self._publishers.pop((session_id, room_type), None)
         if peer is not None:
-            self._spawn(peer.close)
+            self._spawn(_close, peer)
 
     async def aclose(self) -> None:
         """Close all connections, within a second; never raises."""
@@ -273,10 +273,9 @@ class Sfu:
         peers += self._publishers.values()
         self._publishers.clear()
         self._subscriptions.clear()
-        with anyio.move_on_after(_CLOSE_LIMIT_S, shield=True):
-            async with anyio.create_task_group() as tasks:
-                for peer in peers:
-                    tasks.start_soon(_close, peer)
+        async with anyio.create_task_group() as tasks:
+            for peer in peers:
+                tasks.start_soon(_close, peer)
 
     def _subscriber(
         self, session_id: str, publisher_id: str, room_type: str, sid: str
@@ -309,7 +308,9 @@ class Sfu:
 
 
 async def _close(peer: PublisherPeer | SubscriberPeer) -> None:
-    try:
-        await peer.close()
-    except Exception:
-        logger.exception("closing a media connection failed")
+    # Shielded, because aiortc does not survive a close that was cut short.
+    with anyio.move_on_after(_CLOSE_LIMIT_S, shield=True):
+        try:
+            await peer.close()
+        except Exception:
+            logger.exception("closing a media connection failed")

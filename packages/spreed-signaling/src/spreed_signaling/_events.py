@@ -79,7 +79,7 @@ class EventStream:
         """
         try:
             return await self._receiver.receive()
-        except anyio.EndOfStream:
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
             if self._lagged:
                 raise EventsLagged(self._limit) from None
             raise StopAsyncIteration from None

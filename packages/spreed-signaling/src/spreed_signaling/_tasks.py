@@ -16,6 +16,8 @@ __all__ = ["Signal", "open_task_group"]
 async def open_task_group() -> AsyncIterator[TaskGroup]:
     """Open a task group that raises a single error as it is, not in a group.
 
+    Groups that an application raised itself stay as they are.
+
     Raises:
         BaseExceptionGroup: Only if several tasks failed with different errors.
     """
@@ -23,12 +25,10 @@ async def open_task_group() -> AsyncIterator[TaskGroup]:
         async with anyio.create_task_group() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        leaf: BaseException = group
-        while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
-            leaf = leaf.exceptions[0]
-        if leaf is group:
+        if len(group.exceptions) > 1:
             raise
-        raise leaf from leaf.__cause__
+        error = group.exceptions[0]
+        raise error from error.__cause__
 
 
 class Signal:

@@ -7,10 +7,13 @@ keeps the one timer. Foreign exceptions become ours here and nowhere else.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
@@ -21,14 +24,20 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidStatus,
-    InvalidURI,
+    WebSocketException,
 )
 
-from ._tasks import Signal
+from ._tasks import Signal, open_task_group
 from .errors import ConnectFailed, ConnectionLost, SignalingError, UsageError
 from .protocol.session import SignalingSession
 
-__all__ = ["TransportOptions", "drive", "open_connection", "websocket_url"]
+__all__ = [
+    "TransportOptions",
+    "close_connection",
+    "drive",
+    "open_connection",
+    "websocket_url",
+]
 
 _log = logging.getLogger("spreed_signaling")
 
@@ -62,9 +71,14 @@ def websocket_url(url: str) -> str:
     Raises:
         UsageError: If it is no such URL.
     """
-    parts = urlsplit(url.strip())
     schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.netloc:
+    try:
+        parts = urlsplit(url.strip())
+        # Reading the port checks it.
+        usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise UsageError(
             f"{url!r} is not the URL of a signaling server; "
             "it looks like https://host/standalone-signaling"
@@ -81,11 +95,12 @@ async def open_connection(url: str, options: TransportOptions) -> ClientConnecti
     Raises:
         ConnectFailed: With a reason in plain words.
     """
-    is_tls = url.startswith("wss:")
+    # An explicit None would forbid TLS instead of choosing the usual context.
+    with_context = options.ssl is not None and url.startswith("wss:")
+    tls: dict[str, Any] = {"ssl": options.ssl} if with_context else {}
     try:
         return await open_websocket(
             url,
-            ssl=options.ssl if is_tls else None,
             open_timeout=options.open_timeout_s,
             ping_interval=options.ping_interval_s,
             ping_timeout=options.ping_interval_s,
@@ -93,28 +108,46 @@ async def open_connection(url: str, options: TransportOptions) -> ClientConnecti
             max_size=_MAX_MESSAGE,
             # Small JSON texts on a long-lived connection: not worth the memory.
             compression=None,
+            **tls,
         )
-    except (OSError, InvalidHandshake, InvalidURI, TimeoutError, EOFError) as exc:
+    except (OSError, WebSocketException, EOFError, ImportError, ValueError) as exc:
+        # ImportError and ValueError: proxies of the environment and redirects that
+        # the WebSocket library cannot follow.
         raise ConnectFailed(url, _reason(exc)) from exc
 
 
 def _reason(exc: Exception) -> str:
-    if isinstance(exc, InvalidStatus):
-        status = exc.response.status_code
-        return f"HTTP {status} instead of a WebSocket; is the path right?"
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the TLS certificate is not trusted ({exc.verify_message})"
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS failed ({exc.reason or 'unknown reason'})"
-    if isinstance(exc, TimeoutError):
-        return "no answer in time"
-    if isinstance(exc, socket.gaierror):
-        return "the host name does not resolve"
-    if isinstance(exc, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(exc, OSError) and exc.strerror:
-        return exc.strerror.lower()
-    return f"no WebSocket handshake ({type(exc).__name__})"
+    """Say in plain words why no connection was made."""
+    match exc:
+        case InvalidStatus():
+            status = exc.response.status_code
+            if status >= 500:
+                return f"HTTP {status}: the server behind this address is not running"
+            return f"HTTP {status} instead of a WebSocket; is the path right?"
+        case ssl.SSLCertVerificationError():
+            return f"the TLS certificate is not trusted ({exc.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({exc.reason or 'unknown reason'})"
+        case TimeoutError():
+            return "no answer in time"
+        case socket.gaierror():
+            return "the host name does not resolve"
+        case OSError():
+            return _system_reason(exc)
+        case InvalidHandshake() | EOFError():
+            return f"it does not answer as a WebSocket server ({type(exc).__name__})"
+        case _:
+            return f"{type(exc).__name__}: {exc}"
+
+
+def _system_reason(exc: OSError) -> str:
+    if exc.errno is not None:
+        # The texts of asyncio repeat the address.
+        return os.strerror(exc.errno).lower()
+    # Several addresses were tried; the reasons are in the text only.
+    if f"[Errno {errno.ECONNREFUSED}]" in str(exc):
+        return os.strerror(errno.ECONNREFUSED).lower()
+    return str(exc) or type(exc).__name__
 
 
 async def drive(
@@ -159,7 +192,7 @@ async def drive(
         tasks.cancel_scope.cancel()
 
     try:
-        async with anyio.create_task_group() as tasks:
+        async with open_task_group() as tasks:
             tasks.start_soon(read)
             try:
                 await pump()
@@ -167,7 +200,7 @@ async def drive(
                 ends.append(_lost(websocket))
                 tasks.cancel_scope.cancel()
     finally:
-        await _close(websocket)
+        await close_connection(websocket)
     return ends[0]
 
 
@@ -188,7 +221,7 @@ def _lost(websocket: ClientConnection) -> ConnectionLost:
     return ConnectionLost(reason, code)
 
 
-async def _close(websocket: ClientConnection) -> None:
+async def close_connection(websocket: ClientConnection) -> None:
     """Close without raising, within a bounded time even when cancelled."""
     with anyio.CancelScope(shield=True), anyio.move_on_after(2.0) as scope:
         await websocket.close()

@@ -9,7 +9,8 @@ their borders.
 from __future__ import annotations
 
 import fractions
-from collections.abc import Iterator
+import logging
+from collections.abc import Generator
 from pathlib import Path
 
 import anyio
@@ -17,13 +18,14 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from aiortc.mediastreams import MediaStreamTrack
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from attrs import field, frozen
 
-from .._tasks import Signal
 from ..errors import MediaError
 
 __all__ = ["SAMPLE_RATE", "AudioChunk", "AudioFile", "FrameConverter"]
+
+_log = logging.getLogger("spreed_signaling.media")
 
 SAMPLE_RATE = 24_000
 """Hz. What Kyutai's models hear; enough for any speech recogniser."""
@@ -31,11 +33,16 @@ SAMPLE_RATE = 24_000
 _RTP_RATE = 48_000
 """Hz. Opus over RTP counts at this rate whatever the encoder did (RFC 7587)."""
 
-_LONGEST_GAP_S = 10
-"""A timestamp jump beyond this is a restarted sender, not missing audio."""
+_LONGEST_JUMP_S = 10
+"""A timestamp jump beyond this is a sender that counts anew: the time of arrival
+tells what is missing, not the timestamp."""
 
 _PUBLISHED_FRAME = 960
 """Samples at 48 kHz: 20 ms, what WebRTC clients send."""
+
+_LATEST_S = 0.5
+"""A track that is asked later than this goes on where it was, instead of sending
+everything at once."""
 
 _VOICED_LEVEL = 655
 """Peak of a frame (int16) from which it counts as voiced: 2 % of full scale."""
@@ -57,58 +64,89 @@ class AudioChunk:
 
 
 class FrameConverter:
-    """Turns decoded WebRTC frames into 24 kHz mono float32 chunks."""
+    """Turns decoded WebRTC frames into 24 kHz mono float32 chunks.
+
+    One converter makes one timeline, across peer connections: samples and gaps
+    handed out add up to media time. The resampler holds back up to 1 ms.
+    """
 
     def __init__(self) -> None:
-        self._resampler = av.AudioResampler(
-            format="flt", layout="mono", rate=SAMPLE_RATE
-        )
+        self._resampler: av.AudioResampler | None = None
+        self._input: tuple[str, str, int] | None = None
         self._position = 0
+        self._pending_gap = 0
+        self._remainder = 0
         self._expected_pts: int | None = None
+        self._heard_at: float | None = None
 
-    def convert(self, frame: av.AudioFrame) -> AudioChunk:
+    def restart(self) -> None:
+        """The next frame comes from a new stream with timestamps of its own."""
+        self._expected_pts = None
+
+    def convert(self, frame: av.AudioFrame, now: float) -> AudioChunk:
         """Convert one frame; the chunk may be empty while the resampler fills.
 
         Args:
-            frame: Any format and layout, 48 kHz, `pts` counting at 48 kHz.
+            frame: Any format, layout and rate, `pts` counting samples.
+            now: When it arrived, monotonic seconds.
         """
-        gap = self._gap_before(frame)
-        parts = [
-            resampled.to_ndarray().reshape(-1)
-            for resampled in self._resampler.resample(frame)
-        ]
-        samples = (
-            np.concatenate(parts).astype(np.float32, copy=False)
-            if parts
-            else np.zeros(0, np.float32)
-        )
+        self._pending_gap += self._gap_before(frame, now)
+        parts = self._prepare(frame)
+        assert self._resampler is not None, "prepared right above"
+        parts += _arrays(self._resampler.resample(frame))
+        samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        gap = self._pending_gap if len(samples) else 0
+        self._pending_gap -= gap
         start = self._position + gap
         self._position = start + len(samples)
         return AudioChunk(
             samples=samples, media_time_s=start / SAMPLE_RATE, gap_samples=gap
         )
 
-    def _gap_before(self, frame: av.AudioFrame) -> int:
+    def _prepare(self, frame: av.AudioFrame) -> list[npt.NDArray[np.float32]]:
+        """Fit the resampler to the frame; returns what an earlier one held back."""
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind == self._input:
+            return []
+        before = self._resampler
+        self._input = kind
+        self._resampler = av.AudioResampler(
+            format="flt", layout="mono", rate=SAMPLE_RATE
+        )
+        return [] if before is None else _arrays(before.resample(None))
+
+    def _gap_before(self, frame: av.AudioFrame, now: float) -> int:
         """Samples at 24 kHz that are missing before this frame."""
-        pts = frame.pts
-        if pts is None:
+        rate = frame.sample_rate
+        since_s = 0.0 if self._heard_at is None else now - self._heard_at
+        is_first = self._heard_at is None
+        expected, pts = self._expected_pts, frame.pts
+        self._heard_at = now
+        self._expected_pts = None if pts is None else pts + frame.samples
+        if is_first:
             return 0
-        missing = 0 if self._expected_pts is None else pts - self._expected_pts
-        self._expected_pts = pts + frame.samples
-        if 0 < missing <= _LONGEST_GAP_S * _RTP_RATE:
-            return missing * SAMPLE_RATE // _RTP_RATE
-        return 0
+        missing = None if expected is None or pts is None else pts - expected
+        if missing is None or not 0 <= missing <= _LONGEST_JUMP_S * rate:
+            return max(0, round((since_s - frame.samples / rate) * SAMPLE_RATE))
+        scaled = missing * SAMPLE_RATE + self._remainder
+        gap, self._remainder = divmod(scaled, rate)
+        return gap
+
+
+def _arrays(frames: list[av.AudioFrame]) -> list[npt.NDArray[np.float32]]:
+    return [frame.to_ndarray().reshape(-1).astype(np.float32) for frame in frames]
 
 
 class AudioFile(MediaStreamTrack):
     """A track that plays a file in real time, then silence until stopped.
 
-    Silence afterwards keeps the stream alive, as a microphone does.
+    Silence afterwards keeps the stream alive, as a microphone does. If nobody
+    asks for audio for a while, as during a reconnect, it goes on where it was.
 
     Args:
         path: Anything FFmpeg reads.
         lead_s: Silence before the file, seconds.
-        paused: Send silence until `play` is called.
+        paused: Whether to send silence until `resume` is called.
 
     Raises:
         MediaError: If the file cannot be read as audio.
@@ -120,34 +158,52 @@ class AudioFile(MediaStreamTrack):
         self, path: str | Path, *, lead_s: float = 0.0, paused: bool = False
     ) -> None:
         super().__init__()
-        self._paused = paused
-        self._frames = _read_frames(Path(path))
+        self._path = Path(path)
+        self._frames = _read_frames(self._path)
         self._lead = round(lead_s * _RTP_RATE / _PUBLISHED_FRAME)
         self._sent = 0
         self._started_at: float | None = None
-        self._done = Signal()
+        self._ended = anyio.Event()
+        self.paused = paused
+        """Whether the file waits; silence is sent meanwhile."""
         self.finished = False
         """Whether the whole file was played."""
+        self.error: MediaError | None = None
+        """Why the file ended before its end, if it could not be read further."""
         self.first_voiced_at: float | None = None
         """When the first voiced frame was handed out, on the event loop's clock."""
 
-    def play(self) -> None:
-        """Go on with the file, if it was paused."""
-        self._paused = False
+    def resume(self) -> None:
+        """Let a paused file begin or go on; `lead_s` counts from the beginning."""
+        self.paused = False
+
+    def stop(self) -> None:
+        """Stop the track and close the file."""
+        super().stop()
+        self._frames.close()
+        self._ended.set()
 
     async def wait_finished(self) -> None:
-        """Wait until the whole file was played; one waiter."""
-        while not self.finished:
-            await self._done.wait()
+        """Wait until the whole file was played, or the track was stopped.
+
+        Cancellation-safe; any number of tasks may wait.
+
+        Raises:
+            MediaError: If the file could not be read to its end.
+        """
+        await self._ended.wait()
+        if self.error is not None:
+            raise self.error
 
     async def recv(self) -> av.AudioFrame:
-        """Return the next 20 ms at its time (called by the sender)."""
-        now = anyio.current_time()
-        if self._started_at is None:
-            self._started_at = now
-        due = self._started_at + self._sent * _PUBLISHED_FRAME / _RTP_RATE
-        if due > now:
-            await anyio.sleep(due - now)
+        """Return the next 20 ms at its time (called by the sender).
+
+        Raises:
+            MediaStreamError: If the track was stopped.
+        """
+        await self._wait_for_turn()
+        if self.readyState != "live":
+            raise MediaStreamError
         samples = self._next_samples()
         if self.first_voiced_at is None and np.abs(samples).max() >= _VOICED_LEVEL:
             self.first_voiced_at = anyio.current_time()
@@ -160,27 +216,42 @@ class AudioFile(MediaStreamTrack):
         self._sent += 1
         return frame
 
+    async def _wait_for_turn(self) -> None:
+        now = anyio.current_time()
+        played_s = self._sent * _PUBLISHED_FRAME / _RTP_RATE
+        if self._started_at is None or now - self._started_at - played_s > _LATEST_S:
+            self._started_at = now - played_s
+        due = self._started_at + played_s
+        if due > now:
+            await anyio.sleep(due - now)
+
     def _next_samples(self) -> npt.NDArray[np.int16]:
         silence = np.zeros(_PUBLISHED_FRAME, np.int16)
-        if self._paused or self.finished:
+        if self.paused or self._ended.is_set():
             return silence
         if self._lead > 0:
             self._lead -= 1
             return silence
-        samples = next(self._frames, None)
+        try:
+            samples = next(self._frames, None)
+        except (av.error.FFmpegError, OSError, ValueError) as exc:
+            # The track itself must live on: its sender cannot tell anybody.
+            self.error = MediaError(f"cannot read {self._path} to its end: {exc}")
+            _log.warning("%s", self.error)
+            samples = None
         if samples is None:
-            self.finished = True
-            self._done.set()
+            self.finished = self.error is None
+            self._ended.set()
             return silence
         return samples
 
 
-def _read_frames(path: Path) -> Iterator[npt.NDArray[np.int16]]:
+def _read_frames(path: Path) -> Generator[npt.NDArray[np.int16], None, None]:
     """Return the file's audio as 20 ms frames, int16, shape `(960,)`, 48 kHz mono."""
     try:
         container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as exc:
-        raise MediaError(f"cannot read {path}: {exc}") from exc
+    except (av.error.FFmpegError, OSError, ValueError) as exc:
+        raise MediaError(f"cannot read {path} as audio: {exc}") from exc
     if not container.streams.audio:
         container.close()
         raise MediaError(f"{path} holds no audio")
@@ -189,7 +260,7 @@ def _read_frames(path: Path) -> Iterator[npt.NDArray[np.int16]]:
 
 def _decode_frames(
     container: av.container.InputContainer,
-) -> Iterator[npt.NDArray[np.int16]]:
+) -> Generator[npt.NDArray[np.int16], None, None]:
     resampler = av.AudioResampler(
         format="s16", layout="mono", rate=_RTP_RATE, frame_size=_PUBLISHED_FRAME
     )

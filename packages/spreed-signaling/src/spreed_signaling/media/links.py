@@ -8,6 +8,7 @@ in its own task, so that none delays another or the signaling.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -16,8 +17,9 @@ import av
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from anyio.abc import TaskGroup
 
-from .._tasks import Signal
-from ..errors import MediaError
+from .._tasks import Signal, open_task_group
+from ..errors import MediaError, SignalingError
+from ..protocol.backoff import retry_delays
 from ..protocol.negotiation import (
     AddCandidate,
     Answer,
@@ -32,13 +34,15 @@ from ..protocol.negotiation import (
     SubscriptionOptions,
 )
 from ..types import IceServer
-from .audio import FrameConverter
 from .peer import PublisherPeer, SubscriberPeer
 from .speaker import Speaker
 
 __all__ = ["PublisherLink", "SubscriberLink"]
 
 _log = logging.getLogger("spreed_signaling.media")
+
+_CONNECT_TIMEOUT_S = 10.0
+"""From our offer to a connected peer; a lost first check costs about 1 s."""
 
 SendFunction = Callable[[MediaSignal], str]
 """Sends a signal to the stream's publisher and returns the request id."""
@@ -66,6 +70,7 @@ class SubscriberLink:
         self._ice_servers = ice_servers
         self._core = Subscription(speaker.session_id, options)
         self._peer: SubscriberPeer | None = None
+        self._hearing = anyio.CancelScope()
         self._actions: deque[NegotiationAction] = deque()
         self._wake = Signal()
 
@@ -83,8 +88,21 @@ class SubscriberLink:
 
     async def run(self) -> None:
         """Subscribe until cancelled; leaves no connection behind."""
+        delays = retry_delays()
+        while True:
+            try:
+                await self._run_once()
+            except Exception:
+                # What the other side sends goes through parsers and decoders that
+                # are not ours; it must never reach another speaker's stream.
+                _log.exception("a subscription failed; it begins anew")
+            self._core.stop()
+            self._actions.clear()
+            await anyio.sleep(next(delays))
+
+    async def _run_once(self) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
+            async with open_task_group() as tasks:
                 self._actions += self._core.start(anyio.current_time())
                 while True:
                     while self._actions:
@@ -95,6 +113,7 @@ class SubscriberLink:
                     await self._wake.wait(self._core.deadline())
                     self._actions += self._core.tick(anyio.current_time())
         finally:
+            self._speaker.report(requests=self._core.requests, connected=False)
             await self._close_peer()
 
     async def _carry_out(self, action: NegotiationAction, tasks: TaskGroup) -> None:
@@ -118,7 +137,9 @@ class SubscriberLink:
             self._wake.set()
 
         def on_track(track: MediaStreamTrack) -> None:
-            tasks.start_soon(self._hear, track, sid)
+            # A track of a peer that never connects never ends by itself.
+            self._hearing = anyio.CancelScope()
+            tasks.start_soon(self._hear, track, sid, self._hearing)
 
         self._peer = SubscriberPeer(self._ice_servers, on_state, on_track)
 
@@ -133,16 +154,21 @@ class SubscriberLink:
             return
         self._actions += self._core.answer_ready(sid, answer)
 
-    async def _hear(self, track: MediaStreamTrack, sid: str) -> None:
-        converter = FrameConverter()
+    async def _hear(
+        self, track: MediaStreamTrack, sid: str, scope: anyio.CancelScope
+    ) -> None:
+        converter = self._speaker.converter
+        converter.restart()
         try:
-            while True:
-                frame = await track.recv()
-                assert isinstance(frame, av.AudioFrame), "remote tracks are decoded"
-                chunk = converter.convert(frame)
-                self._core.media_arrived(anyio.current_time())
-                if len(chunk.samples) or chunk.gap_samples:
-                    self._speaker.put(chunk)
+            with scope:
+                while True:
+                    frame = await track.recv()
+                    assert isinstance(frame, av.AudioFrame), "remote tracks are decoded"
+                    now = anyio.current_time()
+                    chunk = converter.convert(frame, now)
+                    self._core.media_arrived(now)
+                    if len(chunk.samples):
+                        self._speaker.put(chunk)
         except MediaStreamError:
             self._core.peer_changed(sid, PeerState.FAILED, anyio.current_time())
             self._wake.set()
@@ -150,6 +176,7 @@ class SubscriberLink:
     async def _close_peer(self) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
+            self._hearing.cancel()
             await peer.close()
 
 
@@ -161,6 +188,7 @@ class PublisherLink:
         send: Carries signals to the server, addressed to ourselves.
         ice_servers: For the peer connection.
         make_sid: Returns a new sid for each attempt.
+        is_ready: Whether we are in the room: the server refuses offers before.
     """
 
     def __init__(
@@ -168,25 +196,27 @@ class PublisherLink:
         track: MediaStreamTrack,
         send: SendFunction,
         ice_servers: Sequence[IceServer],
+        *,
         make_sid: Callable[[], str],
+        is_ready: Callable[[], bool],
     ) -> None:
         self.connected = anyio.Event()
-        """Set once media can flow."""
+        """Set once media could flow."""
         self._track = track
         self._send = send
         self._ice_servers = ice_servers
         self._make_sid = make_sid
+        self._is_ready = is_ready
         self._core = Publication(make_sid())
         self._state = PeerState.CONNECTING
         self._actions: deque[NegotiationAction] = deque()
-        self._restart = False
+        self._restart = self._was_connected = False
         self._wake = Signal()
 
     def receive(self, signal: MediaSignal) -> None:
         """A signal about our own stream arrived."""
-        if signal.sid in (None, self._core.sid):
-            self._actions += self._core.receive(signal)
-            self._wake.set()
+        self._actions += self._core.receive(signal)
+        self._wake.set()
 
     def receive_error(self, request_id: str, reason: str) -> bool:
         """An error arrived; returns whether it was about our offer."""
@@ -196,48 +226,73 @@ class PublisherLink:
         return False
 
     def session_started(self) -> None:
-        """The server knows nothing of us any more: publish anew."""
+        """The server knows nothing of us any more: publish anew, once in the room."""
         self._restart = True
         self._wake.set()
 
-    async def run(self, delays: Callable[[], float]) -> None:
-        """Publish until cancelled; leaves no connection behind.
+    def in_room(self) -> None:
+        """We are in the room, or in it again."""
+        self._wake.set()
 
-        Args:
-            delays: Returns the seconds to wait after a failure.
-        """
+    async def run(self) -> None:
+        """Publish until cancelled; leaves no connection behind."""
+        delays = retry_delays()
         while True:
-            reason = await self._publish_once()
-            if not self._restart:
-                _log.warning("publishing failed, trying again: %s", reason)
-                await anyio.sleep(delays())
+            while not self._is_ready():
+                await self._wake.wait()
             self._restart = False
+            self._was_connected = False
+            self._state = PeerState.CONNECTING
             self._core = Publication(self._make_sid())
             self._actions.clear()
+            try:
+                reason = await self._publish_once()
+            except SignalingError as exc:
+                reason = str(exc)
+            except Exception:
+                # As in `SubscriberLink.run`.
+                _log.exception("publishing failed; it begins anew")
+                reason = "an unexpected error"
+            if self._restart:
+                continue
+            if self._was_connected:
+                delays = retry_delays()
+            _log.warning("publishing failed, trying again: %s", reason)
+            await self._pause(next(delays))
+
+    async def _pause(self, delay: float) -> None:
+        until = anyio.current_time() + delay
+        while not self._restart and anyio.current_time() < until:
+            await self._wake.wait(until)
 
     async def _publish_once(self) -> str:
+        """Publish until something breaks; returns what."""
+
         def on_state(state: PeerState) -> None:
             self._state = state
             if state is PeerState.CONNECTED:
+                self._was_connected = True
                 self.connected.set()
             self._wake.set()
 
-        self._state = PeerState.CONNECTING
         peer = PublisherPeer(self._ice_servers, on_state, self._track)
         core = self._core
         try:
             offer = core.offer(await peer.offer(), anyio.current_time())
             core.sent(self._send(offer))
+            give_up_at = anyio.current_time() + _CONNECT_TIMEOUT_S
             while core.error is None and not self._restart:
                 while self._actions:
                     await self._carry_out(self._actions.popleft(), peer)
                 if self._state is PeerState.FAILED:
                     return "the connection failed"
-                await self._wake.wait(core.deadline())
+                if self._was_connected:
+                    give_up_at = math.inf
+                if anyio.current_time() >= give_up_at:
+                    return f"no connection within {_CONNECT_TIMEOUT_S:g} s"
+                await self._wake.wait(min(core.deadline() or math.inf, give_up_at))
                 core.tick(anyio.current_time())
             return core.error or "a new session began"
-        except MediaError as exc:
-            return str(exc)
         finally:
             await peer.close()
 

@@ -6,6 +6,7 @@ They know signaling only as texts that go in and come out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,8 +26,13 @@ from ..types import IceServer
 
 __all__ = ["Peer", "PublisherPeer", "SubscriberPeer"]
 
+_log = logging.getLogger("spreed_signaling.media")
+
 _GATHERING_TIMEOUT_S = 8.0
 """aioice waits up to 5 s for a STUN server that does not answer."""
+
+_CLOSE_TIMEOUT_S = 2.0
+"""Usually milliseconds; leaving a call must not hang on a stuck transport."""
 
 _STATES = {
     "connected": PeerState.CONNECTED,
@@ -76,14 +82,19 @@ class Peer:
             parsed.sdpMid = mid if isinstance(mid, str) and mid else None
             parsed.sdpMLineIndex = index if isinstance(index, int) else 0
             await self._pc.addIceCandidate(parsed)
-        except (AssertionError, ValueError, IndexError):
-            return
+        except Exception as exc:
+            # aiortc raises whatever its parser meets, and fails on closed peers.
+            _log.debug("ignoring a candidate: %s: %s", type(exc).__name__, exc)
 
     async def close(self) -> None:
         """Close the connection; never raises, bounded also when cancelled."""
         self._pc.remove_all_listeners()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
-            await self._pc.close()
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_TIMEOUT_S):
+                await self._pc.close()
+        except Exception:
+            # What is left of it is aiortc's; the stream must be able to go on.
+            _log.exception("closing a peer connection failed")
 
 
 class SubscriberPeer(Peer):
@@ -92,7 +103,7 @@ class SubscriberPeer(Peer):
     Args:
         ice_servers: See `Peer`.
         on_state: See `Peer`.
-        on_track: Called with each remote audio track, before media flows.
+        on_track: Called with the remote audio track, before media flows.
     """
 
     def __init__(
@@ -103,10 +114,12 @@ class SubscriberPeer(Peer):
     ) -> None:
         super().__init__(ice_servers, on_state)
         self._on_track = on_track
+        self._has_track = False
         self._pc.on("track", self._track_added)
 
     def _track_added(self, track: MediaStreamTrack) -> None:
-        if track.kind == "audio":
+        if track.kind == "audio" and not self._has_track:
+            self._has_track = True
             self._on_track(track)
 
     async def answer(self, sdp: str) -> str:
@@ -119,11 +132,7 @@ class SubscriberPeer(Peer):
             with anyio.fail_after(_GATHERING_TIMEOUT_S):
                 offer = RTCSessionDescription(sdp=sdp, type="offer")
                 await self._pc.setRemoteDescription(offer)
-                for transceiver in self._pc.getTransceivers():
-                    # Answering video `inactive` is what really stops it: other
-                    # ways were ignored (measured with HPB 2.0.2, Janus 1.1.2).
-                    if transceiver.kind == "video":
-                        transceiver.direction = "inactive"
+                self._decline_all_but_one_audio()
                 await self._pc.setLocalDescription(await self._pc.createAnswer())
         except TimeoutError as exc:
             raise MediaError("gathering network candidates took too long") from exc
@@ -132,6 +141,19 @@ class SubscriberPeer(Peer):
             # reach further than this stream.
             raise MediaError(f"unusable offer: {type(exc).__name__}: {exc}") from exc
         return self._pc.localDescription.sdp
+
+    def _decline_all_but_one_audio(self) -> None:
+        """Answer everything else `inactive`.
+
+        For video this is what really stops it: other ways were ignored (measured
+        with HPB 2.0.2, Janus 1.1.2). What nobody reads would pile up in aiortc.
+        """
+        kinds_wanted = ["audio"]
+        for transceiver in self._pc.getTransceivers():
+            if transceiver.kind in kinds_wanted:
+                kinds_wanted.remove(transceiver.kind)
+            else:
+                transceiver.direction = "inactive"
 
 
 class PublisherPeer(Peer):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import attrs
 from attrs import frozen
@@ -12,7 +12,7 @@ from attrs import frozen
 from .._tasks import Signal
 from ..errors import UsageError
 from ..types import Participant
-from .audio import SAMPLE_RATE, AudioChunk
+from .audio import SAMPLE_RATE, AudioChunk, FrameConverter
 
 __all__ = ["Speaker", "SpeakerStats"]
 
@@ -57,6 +57,8 @@ class Speaker:
         self._received = self._gaps = self._dropped = 0
         self._ended = False
         self._listening = False
+        self.converter = FrameConverter()
+        """One timeline for all peer connections (used by the subscription)."""
         self._wake = Signal()
         self._requests = 0
         self._connected = False
@@ -75,11 +77,14 @@ class Speaker:
             connected=self._connected,
         )
 
-    async def audio(self) -> AsyncIterator[AudioChunk]:
+    async def audio(self) -> AsyncGenerator[AudioChunk, None]:
         """Subscribe and yield the audio until the participant stops having any.
 
-        One consumer. The subscription starts with the first chunk asked for and
-        ends with the iteration. Cancellation-safe.
+        The subscription starts with the first chunk asked for and ends with the
+        iteration. One consumer; one that falls more than ten seconds behind loses
+        the oldest audio, which shows in `gap_samples`. Cancelling the iteration
+        ends it; a new one goes on with the same timeline. To leave early and
+        subscribe again at once, use `contextlib.aclosing`.
 
         Raises:
             UsageError: If somebody else is listening already.
@@ -100,6 +105,9 @@ class Speaker:
         finally:
             self._listening = False
             self._on_stop(self)
+            while self._chunks:
+                # Nobody wants it now; a later consumer starts with what is new.
+                self._drop_oldest()
 
     # For the subscription.
 

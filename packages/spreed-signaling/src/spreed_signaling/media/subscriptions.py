@@ -19,15 +19,17 @@ from attrs import field, frozen
 
 from .._tasks import open_task_group
 from ..client import Room
-from ..errors import EventsLagged, MediaError, UsageError
-from ..protocol.backoff import retry_delays
+from ..errors import EventsLagged, MediaError
 from ..protocol.events import (
     DataReceived,
     ParticipantChanged,
     ParticipantJoined,
     ParticipantLeft,
     RequestErrored,
+    RoomJoined,
+    RoomLeft,
     SessionEvent,
+    SessionResumed,
     SessionStarted,
 )
 from ..protocol.negotiation import MediaSignal, SubscriptionOptions
@@ -73,13 +75,16 @@ class Publication:
         raise MediaError(f"publishing did not succeed within {timeout_s:g} s")
 
     def stop(self) -> None:
-        """Stop publishing."""
+        """Stop publishing, and the track with it."""
         self._scope.cancel()
         self.track.stop()
 
 
 class Call:
     """The media of a room we have joined.
+
+    Use it as an asynchronous context manager. Trouble with one speaker's stream
+    is logged, shows in `Speaker.stats` and is tried again; it never ends the call.
 
     ```python
     async with Call(room) as call:
@@ -109,18 +114,17 @@ class Call:
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._publications: list[PublisherLink] = []
         self._tasks: TaskGroup
-        limit = self._options.speaker_limit
-        self._found_in, self._found_out = anyio.create_memory_object_stream[Speaker](
-            limit
-        )
 
     async def __aenter__(self) -> Self:
+        self._found_in, self._found_out = anyio.create_memory_object_stream[Speaker](
+            self._options.speaker_limit
+        )
         self._events = self._room.subscribe()
         self._group = open_task_group()
         self._tasks = await self._group.__aenter__()
-        for participant in self._room.participants.values():
-            self._fold_participant(participant)
-        self._tasks.start_soon(self._follow)
+        # Without a pause in between, so that no event is missed or seen twice.
+        present = list(self._room.participants.values())
+        self._tasks.start_soon(self._follow, present)
         return self
 
     async def __aexit__(
@@ -136,14 +140,14 @@ class Call:
             self._events.close()
             self._found_in.close()
             self._found_out.close()
-            for speaker in self._speakers.values():
-                speaker.end()
+            self._lose_all()
 
     async def speakers(self) -> AsyncIterator[Speaker]:
         """Yield every participant with audio, once per appearance.
 
-        Those who are there already come first. One consumer; ends with the
-        session. Cancellation-safe.
+        Those who are there already come first. One consumer at a time; a
+        cancelled one loses nobody. Ends when we are out of the room for good:
+        put out, or the session is over (`Client.status` says why).
         """
         async for speaker in self._found_out:
             yield speaker
@@ -151,28 +155,33 @@ class Call:
     async def publish(self, track: MediaStreamTrack) -> Publication:
         """Publish audio until the call is left or the publication is stopped.
 
-        Returns at once; see `Publication.wait_connected`. After a lost session
-        the track is published again.
+        Returns at once; see `Publication.wait_connected`. It begins once we are in
+        the room, and again after a lost session.
 
         Args:
             track: An `AudioFile`, or any aiortc audio track.
         """
+        client = self._room.client
 
         def send(signal: MediaSignal) -> str:
-            own = self._room.client.session_id
-            if own is None:
-                raise UsageError("publish after the session is open")
-            return self._room.client.send(signal.to_message(own))
+            own = client.session_id
+            assert own is not None, "in a room without a session"
+            return client.send(signal.to_message(own))
 
-        link = PublisherLink(track, send, self._ice_servers, lambda: _new_sid())
+        link = PublisherLink(
+            track,
+            send,
+            self._ice_servers,
+            make_sid=lambda: secrets.token_hex(8),
+            is_ready=lambda: self._room.joined,
+        )
         publication = Publication(track, link)
 
         async def run() -> None:
-            delays = retry_delays()
             self._publications.append(link)
             try:
                 with publication._scope:
-                    await link.run(lambda: next(delays))
+                    await link.run()
             finally:
                 self._publications.remove(link)
 
@@ -181,12 +190,16 @@ class Call:
 
     # Following the room.
 
-    async def _follow(self) -> None:
+    async def _follow(self, present: list[Participant]) -> None:
         with self._found_in:
+            for participant in present:
+                self._fold_participant(participant)
             async for event in self._events:
+                if isinstance(event, RoomLeft):
+                    break
                 self._fold(event)
-        for speaker in list(self._speakers.values()):
-            self._lose(speaker.session_id)
+        self._events.close()
+        self._lose_all()
 
     def _fold(self, event: SessionEvent) -> None:
         match event:
@@ -208,6 +221,9 @@ class Call:
             case SessionStarted():
                 for publication in self._publications:
                     publication.session_started()
+            case RoomJoined() | SessionResumed():
+                for publication in self._publications:
+                    publication.in_room()
 
     def _fold_participant(self, participant: Participant) -> None:
         known = self._speakers.get(participant.session_id)
@@ -224,16 +240,17 @@ class Call:
                 raise EventsLagged(self._options.speaker_limit) from None
 
     def _route(self, event: DataReceived) -> None:
-        signal = MediaSignal.from_data(event.data, event.sender_session_id)
-        if signal is None or signal.sender is None:
+        # The server puts the publisher in as the sender of its media signals. What
+        # the data say about their origin could be a participant's invention.
+        sender = event.sender_session_id
+        signal = MediaSignal.from_data(event.data, sender)
+        if signal is None or sender is None:
             return
-        if signal.sender == self._room.client.session_id:
+        if sender == self._room.client.session_id:
             for publication in self._publications:
                 publication.receive(signal)
-            return
-        link = self._links.get(signal.sender)
-        if link is not None:
-            link.receive(signal)
+        elif sender in self._links:
+            self._links[sender].receive(signal)
 
     def _listen(self, speaker: Speaker) -> None:
         if self._speakers.get(speaker.session_id) is not speaker:
@@ -268,6 +285,6 @@ class Call:
             self._stop_listening(speaker)
             speaker.end()
 
-
-def _new_sid() -> str:
-    return secrets.token_hex(8)
+    def _lose_all(self) -> None:
+        for session_id in list(self._speakers):
+            self._lose(session_id)

@@ -47,7 +47,9 @@ def authenticate(
     if not values.get(b"ex-app-version"):
         return None
     try:
-        pair = base64.b64decode(values.get(b"authorization-app-api", b""), validate=True)
+        pair = base64.b64decode(
+            values.get(b"authorization-app-api", b""), validate=True
+        )
         user_id, colon, secret = pair.partition(b":")
         same = hmac.compare_digest(secret, app_secret.encode())
         return user_id.decode() if same and colon else None

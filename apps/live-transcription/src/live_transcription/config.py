@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import field, frozen
@@ -148,9 +149,9 @@ class Settings:
             return "LT_STT_URL is not set, and LT_STT_BACKEND is `moshi-server`"
         return None
 
-    def stt_config(self) -> dict[str, object]:
+    def stt_config(self) -> dict[str, Any]:
         """Return the settings of the speech-to-text backend, only those given."""
-        given: dict[str, object] = {"url": self.stt_url}
+        given: dict[str, Any] = {"url": self.stt_url}
         if self.stt_backend == "modal":
             given |= {
                 "workspace": self.modal_workspace,

@@ -23,7 +23,7 @@ OUR_LOGGERS = ("live_transcription", "spreed_signaling", "kyutai_stream")
 """Loggers whose warnings an administrator should see in Nextcloud."""
 
 _STANDARD = frozenset(
-    vars(logging.LogRecord("", 0, "", 0, "", None, None)) | {"message", "asctime"}
+    {*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "message", "asctime"}
 )
 
 

@@ -13,7 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from nc_py_api import AsyncNextcloudApp, LogLvl, NextcloudException
+
+# nc_py_api ships no type information, so its re-exports count as private.
+from nc_py_api import (  # type: ignore[attr-defined]
+    AsyncNextcloudApp,
+    NextcloudException,
+)
+from nc_py_api.ex_app.defs import LogLvl
 
 from spreed_signaling.types import IceServer
 
@@ -216,7 +222,8 @@ class NextcloudLink:
             raise NextcloudFailed("NEXTCLOUD_URL is not set")
         if limit_s not in self._clients:
             # Everything given, so that it reads nothing from the environment.
-            self._clients[limit_s] = AsyncNextcloudApp(
+            make: Any = AsyncNextcloudApp
+            self._clients[limit_s] = make(
                 nextcloud_url=settings.nextcloud_url,
                 app_id=settings.app_id,
                 app_version=settings.app_version,
@@ -231,8 +238,12 @@ class NextcloudLink:
         """Close connections; nc_py_api has no public way."""
         with anyio.move_on_after(2.0):
             for client in self._clients.values():
-                await client._session.adapter.close()
-                await client._session.adapter_dav.close()
+                adapters: list[Any] = [
+                    client._session.adapter,
+                    client._session.adapter_dav,
+                ]
+                for adapter in adapters:
+                    await adapter.close()
         self._clients.clear()
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The application: routes, authentication, and the tasks behind them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+
+from kyutai_stream import Backend
+
+from .api import Services, add_error_handlers, router
+from .auth import AppApiAuth
+from .config import Settings
+from .nextcloud import NextcloudLink
+from .supervisor import Supervisor
+
+__all__ = ["create_app"]
+
+_log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 8.0
+"""Longest wait for the last words at the end; Docker kills after ten seconds."""
+
+
+def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI:
+    """Return the application.
+
+    Starting it needs neither Nextcloud nor the signaling server to be there.
+
+    Args:
+        settings: From the environment.
+        backend: A speech-to-text backend instead of the configured one.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nextcloud = NextcloudLink(settings)
+        async with anyio.create_task_group() as tasks:
+            supervisor = Supervisor(
+                settings, tasks, ice_servers=nextcloud.ice_servers, backend=backend
+            )
+            app.state.services = Services(
+                settings=settings,
+                supervisor=supervisor,
+                nextcloud=nextcloud,
+                tasks=tasks,
+            )
+            tasks.start_soon(nextcloud.run)
+            for problem in supervisor.status()["problems"]:
+                _log.warning("%s", problem)
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await supervisor.close(SHUTDOWN_S)
+                tasks.cancel_scope.cancel()
+
+    app = FastAPI(
+        title="live_transcription",
+        version=settings.app_version,
+        lifespan=lifespan,
+        # No pages for browsers.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.include_router(router)
+    add_error_handlers(app)
+    app.add_middleware(
+        AppApiAuth, app_id=settings.app_id, app_secret=settings.app_secret
+    )
+    return app

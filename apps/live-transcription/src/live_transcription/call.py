@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""One call: signaling, media, recognisers and captions in one task group.
+
+Started from a `CallIntent` and nothing else that belongs to the call, so that it
+could run in another process. Methods that are not `async` only note what is wanted
+and return.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+from attrs import field, frozen
+
+from kyutai_stream import Backend
+from spreed_signaling import (
+    CallEnded,
+    Client,
+    ClientOptions,
+    Disconnected,
+    IceServer,
+    InCallFlags,
+    InternalAuth,
+    InternalSecretRefused,
+    ParticipantChanged,
+    Phase,
+    RequestErrored,
+    Room,
+    RoomLeft,
+    SessionEvent,
+    SessionFinished,
+    SignalingError,
+    TransportOptions,
+    connect,
+)
+from spreed_signaling.media import Call as MediaCall
+from spreed_signaling.media import Speaker
+
+from .captions import CaptionPolicy, CaptionRules
+from .config import Settings
+from .intent import CallIntent
+from .readers import Readers
+from .speakers import SpeakerFeed
+
+__all__ = ["CallIntent", "CallServices", "LiveCall"]
+
+_log = logging.getLogger(__name__)
+
+FINISH_S = 4.0
+"""Longest wait for the last words of all speakers when a call is left."""
+
+_REMEMBERED_REQUESTS = 1000
+
+
+@frozen(kw_only=True)
+class CallServices:
+    """What a call uses of the process it runs in."""
+
+    settings: Settings
+    backend: Backend
+    places: anyio.CapacityLimiter
+    """One token for each speaker who may be transcribed at the same time."""
+    ice_servers: Callable[[], Awaitable[tuple[IceServer, ...]]] = field(repr=False)
+    """Asked once for each call; never raises, bounded."""
+
+
+class LiveCall:
+    """Captions for one room, from the first reader to the last word.
+
+    Args:
+        intent: What was asked for.
+        services: What it uses of its process.
+    """
+
+    def __init__(self, intent: CallIntent, services: CallServices) -> None:
+        self.room_token = intent.room_token
+        self.lang_id = intent.lang_id
+        self._services = services
+        settings = services.settings
+        self._readers = Readers(
+            intent.readers,
+            leave_after_s=settings.leave_after_s,
+            now=anyio.current_time(),
+        )
+        self._policy = CaptionPolicy(CaptionRules(partials=settings.partials))
+        self._client: Client | None = None
+        self._room: Room | None = None
+        self._feeds: dict[str, SpeakerFeed] = {}
+        self._departed: set[str] = set()
+        self._caption_requests: deque[str] = deque(maxlen=_REMEMBERED_REQUESTS)
+        self._joined_once = False
+        self._ended = anyio.Event()
+        self._wake = anyio.Event()
+        self._log_fields = {"room_token": intent.room_token}
+        self._past = {"gaps": 0, "gap_s": 0.0, "dropped_s": 0.0, "errors": 0}
+        self.end_reason = ""
+        """Why the call was left, in plain words; empty while it is wanted."""
+        self.captions_sent = 0
+        self.captions_undelivered = 0
+        self.last_error = ""
+
+    # What is wanted. Never waits.
+
+    @property
+    def ending(self) -> bool:
+        """Whether the call is being left."""
+        return self._ended.is_set()
+
+    def intent(self) -> CallIntent:
+        """Return what is wanted now, to start the call again elsewhere."""
+        return CallIntent(
+            room_token=self.room_token,
+            readers=self._readers.asked,
+            lang_id=self.lang_id,
+        )
+
+    def add_reader(self, nc_session_id: str) -> None:
+        """Send captions to this Nextcloud session, as soon as it can be reached."""
+        self._readers.add(nc_session_id, anyio.current_time())
+        self._look_for_readers()
+
+    def remove_reader(self, nc_session_id: str) -> None:
+        """Send no more captions to this Nextcloud session."""
+        self._readers.remove(nc_session_id, anyio.current_time())
+        self._look_for_readers()
+
+    def set_language(self, lang_id: str) -> None:
+        """Expect another language from now on."""
+        self.lang_id = lang_id
+        for feed in self._feeds.values():
+            feed.set_language(lang_id)
+
+    def retry_now(self) -> None:
+        """A person asked: skip the pause before the next attempt to connect."""
+        if self._client is not None and not self._in_room:
+            self._client.retry_now()
+
+    def end(self, reason: str) -> None:
+        """Leave: bring out the last words, say goodbye."""
+        if not self._ended.is_set():
+            self.end_reason = reason
+            self._ended.set()
+
+    # CaptionListener: what the speakers say.
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody asked for captions and may get them."""
+        return bool(self._readers.asked)
+
+    def partial(self, session_id: str, text: str, lang_id: str) -> None:
+        """A sentence grew."""
+        self._policy.partial(session_id, text, lang_id, anyio.current_time())
+        self._send()
+
+    def final(self, session_id: str, text: str, lang_id: str) -> None:
+        """A sentence is complete."""
+        self._policy.final(session_id, text, lang_id, anyio.current_time())
+        self._send()
+
+    def close(self, session_id: str) -> None:
+        """No more words of the open sentence will come."""
+        self._policy.close(session_id, anyio.current_time())
+        self._send()
+
+    # The call itself.
+
+    async def run(self) -> None:
+        """Be in the call until it ends, nobody wants captions, or `end`.
+
+        One call for each object. Survives lost connections; when cancelled it
+        leaves the room but the last words are lost.
+
+        Raises:
+            SignalingError: If the server put us out for good.
+        """
+        settings = self._services.settings
+        auth = InternalAuth(
+            secret=settings.internal_secret, backend_url=settings.backend_url or ""
+        )
+        options = ClientOptions(transport=TransportOptions(ssl=_ssl(settings)))
+        async with AsyncExitStack() as stack:
+            self._client = client = await stack.enter_async_context(
+                connect(settings.hpb_url or "", auth, options=options, wait_s=None)
+            )
+            # Before joining, so that nobody is missed.
+            events = stack.enter_context(client.subscribe())
+            self._room = await stack.enter_async_context(
+                client.join(self.room_token, in_call=InCallFlags.IN_CALL, wait_s=None)
+            )
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, events)
+                tasks.start_soon(self._listen, self._room)
+                tasks.start_soon(self._keep_time)
+                await self._ended.wait()
+                await self._finish()
+                tasks.cancel_scope.cancel()
+        self._client = self._room = None
+
+    async def _watch(self, events: Any) -> None:
+        async for event in events:
+            self._note(event)
+            self._look_for_readers()
+        self.end("the session is over")
+
+    def _note(self, event: SessionEvent) -> None:
+        match event:
+            case CallEnded():
+                self.end("the call ended")
+            case RoomLeft(room_token=self.room_token, error=error):
+                if error is not None:
+                    raise error
+                self.end("put out of the room")
+            case SessionFinished(error=error) if error is not None:
+                raise error
+            case Disconnected(error=error):
+                self._failed(error)
+            case RequestErrored(request_id=request_id):
+                if request_id in self._caption_requests:
+                    # A reader who has just left; the others are not concerned.
+                    self.captions_undelivered += 1
+            case ParticipantChanged(before=before, participant=participant):
+                in_call = InCallFlags.IN_CALL
+                if participant.in_call & in_call:
+                    self._departed.discard(participant.session_id)
+                elif before.in_call & in_call:
+                    self._departed.add(participant.session_id)
+
+    def _failed(self, error: Exception) -> None:
+        text = str(error)
+        if text != self.last_error:
+            # Once for each kind of trouble, not for each attempt.
+            _log.warning("%s", text, extra=self._log_fields)
+        self.last_error = text
+
+    @property
+    def _in_room(self) -> bool:
+        return self._room is not None and self._room.joined
+
+    def _look_for_readers(self) -> None:
+        now = anyio.current_time()
+        joined = self._in_room
+        self._joined_once = self._joined_once or joined
+        people = [] if self._room is None else self._room.participants.values()
+        company = any(
+            one.in_call & InCallFlags.IN_CALL and not one.internal for one in people
+        )
+        self._readers.update(self._find, joined=joined, company=company, now=now)
+        self._policy.set_readers(self._readers.reached, now)
+        self._send()
+
+    def _find(self, nc_session_id: str) -> str | None:
+        if self._room is None:
+            return None
+        found = self._room.find_nc_session(nc_session_id)
+        if found is None or found.session_id in self._departed:
+            return None
+        return found.session_id
+
+    async def _listen(self, room: Room) -> None:
+        ice_servers = await self._services.ice_servers()
+        async with (
+            MediaCall(room, ice_servers=ice_servers) as call,
+            anyio.create_task_group() as tasks,
+        ):
+            async for speaker in call.speakers():
+                tasks.start_soon(self._hear, speaker)
+
+    async def _hear(self, speaker: Speaker) -> None:
+        feed = SpeakerFeed(
+            speaker,
+            backend=self._services.backend,
+            lang_id=self.lang_id,
+            listener=self,
+            room_token=self.room_token,
+        )
+        self._feeds[feed.session_id] = feed
+        try:
+            async with self._services.places:
+                await feed.run()
+        finally:
+            if self._feeds.get(feed.session_id) is feed:
+                del self._feeds[feed.session_id]
+            self._remember(feed)
+            self._policy.forget(feed.session_id, anyio.current_time())
+            self._send()
+
+    def _remember(self, feed: SpeakerFeed) -> None:
+        """Keep the counters of a speaker who left."""
+        self._past["gaps"] += feed.gaps
+        self._past["gap_s"] += feed.gap_s
+        self._past["dropped_s"] += feed.dropped_s
+        self._past["errors"] += feed.errors
+
+    def _send(self) -> None:
+        for message in self._policy.messages_to_send():
+            if self._room is None:
+                self.captions_undelivered += 1
+                continue
+            try:
+                request_id = self._room.send_data(
+                    message.reader_session_id, message.data()
+                )
+            except SignalingError:
+                # The session is over; its end is reported elsewhere.
+                self.captions_undelivered += 1
+                continue
+            self._caption_requests.append(request_id)
+            self.captions_sent += 1
+        wake, self._wake = self._wake, anyio.Event()
+        wake.set()
+
+    async def _keep_time(self) -> None:
+        """Do what is due: held captions, readers given up, leaving."""
+        while True:
+            wake = self._wake
+            leave_at, caption_at = self._readers.leave_at(), self._policy.deadline()
+            due = [at for at in (leave_at, caption_at) if at is not None]
+            with anyio.CancelScope(deadline=min(due, default=float("inf"))):
+                await wake.wait()
+            now = anyio.current_time()
+            if leave_at is not None and now >= leave_at:
+                self._look_for_readers()
+                leave_at = self._readers.leave_at()
+                if leave_at is not None and now >= leave_at:
+                    self.end("nobody wants captions any more")
+                    return
+            self._policy.tick(now)
+            self._send()
+
+    async def _finish(self) -> None:
+        """Bring out the last words, bounded."""
+        for feed in self._feeds.values():
+            feed.stop()
+        with anyio.move_on_after(FINISH_S):
+            while any(feed.running for feed in self._feeds.values()):
+                # Each speaker who ends sends something or at least wakes us.
+                await self._wake.wait()
+        self._policy.stop(anyio.current_time())
+        self._send()
+
+    # For people.
+
+    def status(self) -> dict[str, Any]:
+        """Return how the call is doing, in plain words; no names, no speech."""
+        state, detail = self._describe()
+        feeds = list(self._feeds.values())
+        past = self._past
+        return {
+            "room_token": self.room_token,
+            "state": state,
+            "detail": detail,
+            "lang_id": self.lang_id,
+            "readers": {
+                "receiving": len(self._readers.reached),
+                "waiting": self._readers.waiting,
+            },
+            "speakers": [feed.status() for feed in feeds],
+            "captions_sent": self.captions_sent,
+            "captions_undelivered": self.captions_undelivered,
+            "gaps": past["gaps"] + sum(feed.gaps for feed in feeds),
+            "gap_s": round(past["gap_s"] + sum(feed.gap_s for feed in feeds), 2),
+            "dropped_s": round(
+                past["dropped_s"] + sum(feed.dropped_s for feed in feeds), 2
+            ),
+            "errors": past["errors"] + sum(feed.errors for feed in feeds),
+            "last_error": self.last_error,
+        }
+
+    @property
+    def secret_refused(self) -> bool:
+        """Whether the signaling server refuses the internal secret."""
+        if self._client is None:
+            return False
+        return isinstance(self._client.status().error, InternalSecretRefused)
+
+    def _describe(self) -> tuple[str, str]:
+        """The state in one or two words, and why."""
+        if self.ending:
+            return "leaving", self.end_reason
+        if self._client is None:
+            return "connecting", ""
+        if self._in_room:
+            return "in call", ""
+        status = self._client.status()
+        detail = "" if status.error is None else str(status.error)
+        if status.retry_at is not None and status.error is not None:
+            wait_s = max(0.0, status.retry_at - anyio.current_time())
+            detail += f"; next attempt in {wait_s:.0f} s"
+        if status.error is not None and not status.error.retryable:
+            return "refused", detail
+        if status.phase is Phase.FINISHED:
+            return "failed", detail
+        return ("reconnecting" if self._joined_once else "connecting"), detail
+
+
+def _ssl(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.skip_cert_verify or not (settings.hpb_url or "").startswith(
+        "https"
+    ):
+        return None
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -5,7 +5,9 @@ import numpy.typing as npt
 import pytest
 
 from kyutai_stream import Endpoint, Final, SpeechStarted, open_session
+from kyutai_stream.backend import ConnectRequest, WasReset
 from kyutai_stream.backends.activity import DEFAULT_CAPTION, ActivityBackend
+from kyutai_stream.core import Framer
 from kyutai_stream.testing import check_backend
 
 Samples = npt.NDArray[np.float32]
@@ -35,3 +37,17 @@ async def test_a_turn_that_never_pauses_ends_with_the_input(burst: Samples) -> N
         await session.end_input()
         events = [event async for event in session]
     assert [event.text for event in events if isinstance(event, Final)] == ["[speaks]"]
+
+
+async def test_a_reset_in_mid_speech_ends_the_turn_first(burst: Samples) -> None:
+    backend = ActivityBackend()
+    async with backend.connect(ConnectRequest()) as connection:
+        for frame in Framer().push(burst[:24_000]):
+            await connection.send(frame)
+        await connection.reset()
+        kinds = []
+        async for event in connection:
+            kinds.append(type(event).__name__)
+            if isinstance(event, WasReset):
+                break
+    assert kinds[-3:] == ["WordEnd", "Voice", "WasReset"]

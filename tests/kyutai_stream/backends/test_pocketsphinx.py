@@ -17,6 +17,7 @@ from kyutai_stream import (
     BackendUnavailable,
     ConfigError,
     ConnectFailed,
+    ConnectionLost,
     Endpoint,
     Final,
     Gap,
@@ -26,9 +27,17 @@ from kyutai_stream import (
     SessionOptions,
     open_session,
 )
-from kyutai_stream.backend import ConnectRequest
+from kyutai_stream.backend import (
+    ConnectionEvent,
+    ConnectRequest,
+    Progress,
+    Voice,
+    WasReset,
+    Word,
+)
 from kyutai_stream.backends import pocketsphinx
 from kyutai_stream.backends.pocketsphinx import PocketsphinxBackend, _process
+from kyutai_stream.core import Framer
 from kyutai_stream.testing import check_backend
 
 pytest.importorskip("pocketsphinx")
@@ -189,3 +198,37 @@ class TestRefusals:
         with pytest.raises(ConnectFailed, match=reason):
             async with pocketsphinx.PocketsphinxBackend().connect(ConnectRequest()):
                 raise AssertionError("not reached")
+
+
+async def test_a_reset_in_mid_speech_ends_the_utterance_first(
+    meeting_16k: npt.NDArray[np.int16],
+) -> None:
+    speech = Resampler(16_000).push(meeting_16k[:40_000] * np.float32(1 / 32768))
+    async with PocketsphinxBackend().connect(ConnectRequest()) as connection:
+        for frame in Framer().push(speech):
+            await connection.send(frame)
+        await connection.reset()
+        seen: list[ConnectionEvent] = []
+        with anyio.fail_after(20):
+            async for event in connection:
+                seen.append(event)
+                if isinstance(event, WasReset):
+                    break
+    assert [event for event in seen if isinstance(event, Word)]
+    voices = [event.active for event in seen if isinstance(event, Voice)]
+    assert voices == [True, False]
+    processed = [e.frames_processed for e in seen if isinstance(e, Progress)]
+    assert processed == sorted(processed)
+    assert processed[-1] == len(speech) // 1920
+
+
+async def test_a_dead_worker_is_a_lost_connection() -> None:
+    before = children()
+    async with PocketsphinxBackend().connect(ConnectRequest()) as connection:
+        (worker,) = children() - before
+        os.kill(worker, signal.SIGKILL)
+        with anyio.fail_after(10):
+            async for _ in connection:
+                pass
+            with pytest.raises(ConnectionLost):
+                await connection.send(np.zeros(1920, dtype=np.float32))

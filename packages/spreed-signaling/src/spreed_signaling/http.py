@@ -105,7 +105,7 @@ async def welcome(
 async def server_info(
     url: str, *, client: httpx.AsyncClient | None = None
 ) -> dict[str, Any]:
-    """Ask a signaling server for its `serverinfo` (2.0.2 and newer).
+    """Ask a signaling server for its `serverinfo` (2.0.3 and newer).
 
     Answered to addresses in `allowed_ips` of the server's [stats] section only.
 

@@ -159,6 +159,7 @@ class ExAppHost:
         headers = {
             "Accept": "application/json",
             "Content-Type": "application/json",
+            "Accept-Encoding": "gzip",
             "User-Agent": "Nextcloud Server Crawler",
         }
         reason = "no answer"

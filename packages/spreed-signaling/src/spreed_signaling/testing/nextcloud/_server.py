@@ -16,7 +16,7 @@ from ...errors import UsageError
 from ...http import RoomApi
 from ...protocol.auth import TokenAuth
 from ...types import InCallFlags
-from .._serve import AppServer
+from .._serve import AppServer, local_client
 from ._endpoints import BACKEND_PATH, PUBLIC_PATHS, Endpoints, TalkSettings
 from ._exapp import ExApp, ExAppHost
 from ._ocs import OcsRequest, make_app
@@ -70,8 +70,7 @@ class StandInNextcloud:
         self.requests: deque[ReceivedRequest] = deque(maxlen=_MAX_REQUESTS)
         """The last 1000 requests received, oldest first."""
         self._received = anyio.Event()
-        # Nothing here is outside of this machine: no proxy of the environment.
-        self._client = httpx.AsyncClient(trust_env=False, timeout=10.0)
+        self._client = local_client()
         self._rooms = Rooms()
         self._exapps = ExAppHost(self._client)
         self._signer = TokenSigner()

@@ -60,8 +60,12 @@ class MemberState:
     def entry(self) -> UserEntry:
         """Return the entry of Talk's `users` and `changed` lists."""
         user_id = self.member.user_id
+        session_id = self.member.nc_session_id
         return UserEntry(
-            session_id=self.member.nc_session_id,
+            # The signaling server replaces the first one by its own id; Talk sends
+            # the second so that receivers know Nextcloud's too.
+            session_id=session_id,
+            nc_session_id=session_id,
             in_call=int(self.in_call),
             user_id=user_id or None,
             actor_type="users" if user_id else "guests",

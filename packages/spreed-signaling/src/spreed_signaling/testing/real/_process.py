@@ -69,6 +69,7 @@ class ServerProcess:
         self.log = log
         self._command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         self._process: Process | None = None
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -85,6 +86,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Start the process; use `wait_ready` to know that it serves."""
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = await anyio.open_process(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -92,6 +94,12 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def output(self) -> str:
+        """Return what the process printed since it was started."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
 
     async def wait_ready(
         self, ready: Callable[[], Awaitable[bool]], timeout_s: float = 10.0

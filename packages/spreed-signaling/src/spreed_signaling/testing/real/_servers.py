@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import secrets
@@ -15,7 +16,9 @@ from typing import ClassVar, Literal
 import anyio
 import httpx
 
-from ...errors import UsageError
+from ...errors import RoomApiError, UsageError
+from ...http import welcome
+from .._serve import local_client
 from ._configs import hpb_config, janus_configs
 from ._errors import RealServersUnavailable
 from ._ice import own_host_addresses
@@ -162,6 +165,21 @@ class RealServers:
         """Offer only `host_address` for media while the result is entered."""
         return own_host_addresses(self.host_address)
 
+    def logs(self) -> str:
+        """Return everything that both servers logged since entering.
+
+        It holds session ids and, with `debug`, what clients said: for a failing
+        test's output, not for keeping.
+        """
+        if self._folder is None:
+            return ""
+        logs = ((name, self._folder.path / f"{name}.log") for name in ("janus", "hpb"))
+        return "\n".join(
+            f"== {name} ==\n{path.read_text(errors='replace')}"
+            for name, path in logs
+            if path.exists()
+        )
+
     async def __aenter__(self) -> RealServers:
         await prepare((self._suite,), progress=_log.warning)
         self._package = find_hpb(self._suite, default_cache())
@@ -227,7 +245,7 @@ class RealServers:
         self._janus = janus
         await janus.start()
         await janus.wait_ready(self._janus_listens)
-        self.janus_version = _janus_version(janus.log)
+        self.janus_version = _janus_version(janus.output())
 
     async def _janus_listens(self) -> bool:
         with contextlib.suppress(OSError), anyio.move_on_after(1.0):
@@ -285,18 +303,18 @@ class RealServers:
         )
         self._hpb = hpb
         await hpb.start()
-        # The loop-back connection must not go through a proxy of the environment.
-        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-            self._http = client
-            await hpb.wait_ready(self._hpb_answers)
+        async with local_client(2.0) as client:
+            await hpb.wait_ready(functools.partial(self._hpb_answers, client))
 
-    async def _hpb_answers(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError, ValueError):
-            answer = await self._http.get(f"{self.url}/api/v1/welcome")
-            if answer.status_code == 200:
-                self.version = str(answer.json().get("version", ""))
-                return True
-        return False
+    async def _hpb_answers(self, client: httpx.AsyncClient) -> bool:
+        # On a given port another server may answer before ours fails to bind it.
+        if self._hpb is None or "Listening on" not in self._hpb.output():
+            return False
+        try:
+            self.version = (await welcome(self.url, client=client)).version
+        except RoomApiError:
+            return False
+        return True
 
     async def stop_hpb(self, *, kill: bool = False) -> None:
         """End the signaling server, by SIGTERM or SIGKILL; harmless when it is down."""
@@ -305,8 +323,6 @@ class RealServers:
             await hpb.stop(kill=kill)
 
 
-def _janus_version(log: Path) -> str:
-    match = re.search(
-        r"^Janus version: \d+ \((.+)\)", log.read_text(errors="replace"), re.MULTILINE
-    )
+def _janus_version(output: str) -> str:
+    match = re.search(r"^Janus version: \d+ \((.+)\)", output, re.MULTILINE)
     return match[1] if match else ""

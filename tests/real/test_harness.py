@@ -30,6 +30,7 @@ from spreed_signaling.testing.real import (
     prepare,
     unavailable_reason,
 )
+from spreed_signaling.testing.real import _network as network
 from spreed_signaling.testing.real import _packages as packages
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -154,11 +155,23 @@ async def test_each_version_serves_a_room_and_a_call(
         assert "room join tok" in summaries
 
 
-@pytest.mark.parametrize("pinned", [True, False])
-async def test_media_reaches_janus(nc: StandInNextcloud, pinned: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pinned"), [("namespace", True), ("namespace", False), ("host", True)]
+)
+async def test_media_reaches_janus(
+    nc: StandInNextcloud, monkeypatch: pytest.MonkeyPatch, kind: str, pinned: bool
+) -> None:
     aiortc = pytest.importorskip("aiortc")
+
+    async def forbidden(self: object) -> None:
+        raise RealServersUnavailable("namespaces are not allowed here")
+
+    if kind == "host":
+        monkeypatch.setattr(network.NamespaceNetwork, "open", forbidden)
     alice = nc.add_member("tok", "alice", "Alice")
     async with make_servers(nc) as servers, open_client(servers) as ws:
+        if servers.network_kind != kind:
+            pytest.skip("this machine does not allow network namespaces")
         nc.hpb_url = servers.url
         client = Client(ws)
         session_id = (await client.hello(alice.auth))["sessionid"]

@@ -170,6 +170,7 @@ def _write_apt_state(suite: str, mirror: str, work: Path) -> None:
         f'Dir::Etc::SourceParts "{work}/none";\n'
         f'Dir::Etc::PreferencesParts "{work}/none";\n'
         f'Dir::State::Lists "{work}/lists";\n'
+        'Dir::Etc::Preferences "/dev/null";\n'
         'Dir::State::Status "/dev/null";\n'
         f'Dir::Cache "{work}/cache";\n'
         'APT::Sandbox::User "root";\n'

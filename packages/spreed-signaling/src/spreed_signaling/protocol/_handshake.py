@@ -33,7 +33,7 @@ class Handshake:
     def begin(self, outbox: Outbox, now: float) -> None:
         """Post a hello that resumes the session, or opens a new one."""
         resume_id, self._resume_id = self._resume_id, None
-        if resume_id is None or now - self._lost_at > self._options.resume_window_s:
+        if not resume_id or now - self._lost_at > self._options.resume_window_s:
             self.begin_anew(outbox)
             return
         # "Resuming sessions". The id is spent now: the server may have lost its

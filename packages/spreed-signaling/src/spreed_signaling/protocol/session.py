@@ -177,7 +177,8 @@ class SignalingSession:
 
     def receive(self, text: str | bytes, now: float) -> None:
         """A text frame arrived. Send `messages_to_send`, look at `events` next."""
-        if self._phase is Phase.DISCONNECTED or self._close_requested:
+        without = self._phase in (Phase.DISCONNECTED, Phase.FINISHED)
+        if without or self._close_requested:
             # The shell is told to close: what still comes changes nothing.
             return
         try:

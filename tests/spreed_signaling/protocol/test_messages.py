@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from spreed_signaling.errors import ProtocolViolation
@@ -52,7 +53,7 @@ def unknown_keys(model: Model) -> Iterator[str]:
     """Names of everything the models do not cover, at any depth."""
     for key in model.extra:
         yield f"{type(model).__name__}.{key}"
-    for name in (a.name for a in type(model).__attrs_attrs__):  # type: ignore[attr-defined]  # attrs adds it
+    for name in (a.name for a in attrs.fields(type(model))):
         value = getattr(model, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Model):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from spreed_signaling.protocol.phases import TRANSITIONS, Phase, next_phase
@@ -33,3 +36,10 @@ def test_missing_entries_name_event_and_phase(phase: Phase, event: str) -> None:
     else:
         with pytest.raises(AssertionError, match=f"'{event}' cannot happen"):
             next_phase(phase, event)
+
+
+def test_the_documentation_shows_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs/explanation/session-lifecycle.md"
+    rows = re.findall(r"^\| (\w+) \| ([\w ]+) \| (\w+) \|$", page.read_text(), re.M)
+    table = [(old.value, event, new.value) for (old, event), new in TRANSITIONS.items()]
+    assert rows[1:] == table

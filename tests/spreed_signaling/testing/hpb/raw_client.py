@@ -67,12 +67,12 @@ class RawClient:
         return code
 
     async def nothing_more(self) -> list[str]:
-        """Return the kinds of what comes until a marker sent to ourselves.
+        """Return the kinds of what comes until the answer to a marker.
 
-        The marker is an unknown room type, which is answered at once: whatever the
-        server had to say before has then been said.
+        The marker is an unknown request, refused at once: whatever the server had
+        to say before has then been said.
         """
-        marker = await self.send("room", {})
+        marker = await self.send("transient", {"type": "marker", "key": "k"})
         kinds: list[str] = []
         while True:
             frame = await self.receive()

@@ -90,8 +90,8 @@ class TestRequests:
         bad = {"Spreed-Signaling-Backend": "http://elsewhere.example"}
         assert (await api.post(message, headers=bad)).status_code == 403
         answer = await api.post({"type": "dialout", "dialout": {"number": "+491"}})
-        assert answer.status_code == 404
-        assert answer.json()["dialout"]["error"]["code"] == "no_client_available"
+        assert answer.status_code == 400
+        assert answer.json()["dialout"]["error"]["code"] == "invalid_roomid"
 
     async def test_length_is_needed(self, api: RoomApi) -> None:
         async def chunks() -> AsyncIterator[bytes]:
@@ -197,7 +197,7 @@ class TestEvents:
             "type": "room",
             "room": {"roomid": TOKEN, "properties": body["properties"]},
         }
-        assert await user.nothing_more() == ["room", "event/roomlist/update"]
+        assert await user.nothing_more() == ["event/roomlist/update", "room"]
 
     async def test_disinvite_ends_the_session(
         self, api: RoomApi, user: RawClient, bot: RawClient, hpb: EmbeddedHpb

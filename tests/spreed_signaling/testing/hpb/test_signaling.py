@@ -323,15 +323,21 @@ class TestRooms:
         assert await user.nothing_more() == []
 
     async def test_internal_leave_is_reported_with_a_new_list(
-        self, user: RawClient, bot: RawClient
+        self,
+        nextcloud: StandInNextcloud,
+        user: RawClient,
+        bot: RawClient,
+        alice: Member,
     ) -> None:
         await bot.join()
+        await nextcloud.join_call(alice)
         await bot.nothing_more()
         await user.nothing_more()
         await bot.send("bye", {})
         await user.kind("event/room/leave")
         update = await user.kind("event/participants/update")
-        assert update["event"]["update"]["users"] == []
+        (entry,) = update["event"]["update"]["users"]
+        assert entry["sessionId"] == user.session_id
 
     async def test_same_nextcloud_session_twice(
         self, hpb: EmbeddedHpb, user: RawClient, alice: Member
@@ -383,6 +389,13 @@ class TestMessages:
             seen = [k for k in await other.nothing_more() if k.startswith("message")]
             assert seen == ["message/user", "message/room"]
 
+    async def test_data_without_a_type_is_relayed(
+        self, user: RawClient, bot: RawClient
+    ) -> None:
+        await bot.to_session(user.session_id, {"no": "type"})
+        frame = await user.kind("message/None")
+        assert frame["message"]["data"] == {"no": "type"}
+
     async def test_to_oneself_and_to_nobody_is_silent(self, bot: RawClient) -> None:
         await bot.to_session(bot.session_id, {"type": "x"})
         await bot.to_session("nobody", {"type": "x"})
@@ -393,7 +406,6 @@ class TestMessages:
         [
             ({"type": "session", "sessionid": ""}, {"type": "x"}),
             ({"type": "planet"}, {"type": "x"}),
-            ({"type": "session", "sessionid": "a"}, {"no": "type"}),
             ({"type": "session", "sessionid": "a"}, {"type": "x", "roomType": "y"}),
             ({"type": "room"}, None),
         ],

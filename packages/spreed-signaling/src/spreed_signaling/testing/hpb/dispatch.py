@@ -92,10 +92,9 @@ class Dispatcher:
     # Rooms.
 
     async def _room(self, session: Session, message: RoomMessage) -> None:
-        room_token = message.room_token
-        if room_token is None:
-            session.send(frames.error(message.id, "invalid_format"))
-        elif not room_token:
+        # A missing room id means the same as an empty one, measured.
+        room_token = message.room_token or ""
+        if not room_token:
             if session.room is not None and not session.internal:
                 if not session.user_id:
                     self._hub.expect_join(session, time.monotonic())
@@ -159,7 +158,7 @@ class Dispatcher:
             if mcu.is_media(message):
                 await media.handle(session, message)
                 return
-            if message.data["type"] == "unshareScreen":
+            if message.data.get("type") == "unshareScreen":
                 media.unshared(session)
         routing.relay(self._hub, session, message)
 

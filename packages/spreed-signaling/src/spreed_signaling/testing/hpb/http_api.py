@@ -82,9 +82,9 @@ class HttpApi:
             return Response(status_code=403)
         try:
             room_api.apply(self._hub, request.path_params["token"], json.loads(body))
-        except room_api.NoDialout:
-            answer = {"error": {"code": "no_client_available", "message": ""}}
-            return JSONResponse({"type": "dialout", "dialout": answer}, 404)
+        except room_api.NoDialout as exc:
+            answer = {"error": {"code": exc.code, "message": exc.code}}
+            return JSONResponse({"type": "dialout", "dialout": answer}, exc.status)
         except (ValueError, room_api.UnknownRequest):
             return Response(status_code=400)
         self._changed()

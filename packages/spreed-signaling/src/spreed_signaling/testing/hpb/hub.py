@@ -90,7 +90,7 @@ class Hub:
         for frame in queued:
             link.send(frame)
         if session.room is not None and not any(map(_is_participants, queued)):
-            link.send(session.room.users_update())
+            session.room.send_users(only=session)
         return True
 
     def disconnect(self, link: Link, now: float) -> None:
@@ -166,7 +166,7 @@ class Hub:
             data = {"type": "initial", "data": dict(room.transient)}
             session.send({"type": "transient", "transient": data})
         if session.internal:
-            room.send(room.users_update())
+            room.send_users()
 
     def leave(self, session: Session, message_id: str | None = None) -> None:
         """A session leaves its room; silence if it is in none."""
@@ -193,7 +193,7 @@ class Hub:
         session.permissions = None
         room.send(frames.event("room", "leave", [session.session_id]))
         if session.internal:
-            room.send(room.users_update())
+            room.send_users()
         if message_id is not None:
             session.send(frames.room(message_id, "", None))
 
@@ -226,7 +226,7 @@ class Hub:
         if not flags & 1:
             self._effects.append(MediaEnded(session_id=session.session_id))
         if session.room is not None:
-            session.room.send(session.room.users_update())
+            session.room.send_users()
 
     def leave_call(self, session_id: str) -> None:
         """A participant left the call: its media ends, its session does not."""
@@ -301,9 +301,9 @@ class Hub:
         session.room_data = None
         if answer is None:
             return
-        properties = answer.get("properties")
-        if isinstance(properties, dict) and properties != room.properties:
-            self.set_properties(room, properties)
+        if isinstance(answer.get("properties"), dict):
+            # Those who are already in are not told, measured.
+            room.properties = answer["properties"]
         if isinstance(answer.get("permissions"), list):
             session.permissions = frozenset(map(str, answer["permissions"]))
         if isinstance(answer.get("session"), dict):

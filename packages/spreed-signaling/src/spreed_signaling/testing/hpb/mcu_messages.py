@@ -19,12 +19,13 @@ _ROOM_TYPES = ("video", "audio", "screen")
 
 
 def is_well_formed(message: DataMessage) -> bool:
-    """Return whether data for a session has a type and a known room type."""
+    """Return whether data for a session names no unknown room type.
+
+    Data without a type is relayed, measured with 2.0.2.
+    """
     data = message.data
-    if not isinstance(data, dict):
-        return False
-    kind, room_type = data.get("type"), data.get("roomType")
-    return bool(kind) and (not room_type or room_type in _ROOM_TYPES)
+    room_type = data.get("roomType") if isinstance(data, dict) else None
+    return not room_type or room_type in _ROOM_TYPES
 
 
 def target_of(message: DataMessage) -> str:

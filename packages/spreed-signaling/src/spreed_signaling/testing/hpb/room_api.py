@@ -24,7 +24,12 @@ class UnknownRequest(Exception):
 
 
 class NoDialout(Exception):
-    """No client offers dialout; answered with 404."""
+    """Dialout is not possible; `status` is the answer's."""
+
+    def __init__(self, code: str, status: int) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
 
 
 def apply(hub: Hub, room_token: str, request: Any) -> None:
@@ -36,7 +41,10 @@ def apply(hub: Hub, room_token: str, request: Any) -> None:
     """
     kind = request.get("type") if isinstance(request, dict) else None
     if kind == "dialout":
-        raise NoDialout
+        # Only rooms with a number can be called from.
+        if not room_token.isdigit():
+            raise NoDialout("invalid_roomid", 400)
+        raise NoDialout("no_client_available", 404)
     handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
     body = request.get(kind) if isinstance(request, dict) else None
     if handler is None or not isinstance(body, dict):
@@ -97,7 +105,7 @@ def _publish_users(room: Room, body: Frame) -> None:
     for entry in _entries(room, body.get("changed")):
         users[entry["sessionId"]] = {**users.get(entry["sessionId"], {}), **entry}
     room.users = list(users.values())
-    room.send(room.users_update())
+    room.send_users()
 
 
 def _entries(room: Room, value: Any) -> list[Frame]:
@@ -125,12 +133,12 @@ def _message(hub: Hub, room_token: str, body: Frame) -> None:
 
 
 def _update(hub: Hub, room_token: str, body: Frame) -> None:
+    _roomlist(hub, "update", room_token, body, body.get("userids"))
     properties = body.get("properties")
     room = hub.rooms.get(room_token)
     if room is not None and isinstance(properties, dict):
         if properties != room.properties:
             hub.set_properties(room, properties)
-    _roomlist(hub, "update", room_token, body, body.get("userids"))
 
 
 def _invite(hub: Hub, room_token: str, body: Frame) -> None:

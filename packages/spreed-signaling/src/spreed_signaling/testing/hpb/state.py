@@ -186,8 +186,11 @@ class Room:
             return bool(session.in_call & 1)
         return session.session_id in self.in_call
 
-    def users_update(self) -> Frame:
-        """Return the list of participants, internal clients included."""
+    def send_users(self, *, only: Session | None = None) -> None:
+        """Send the list of participants, internal clients included.
+
+        An empty list is not sent, measured.
+        """
         users = [dict(item) for item in self.users]
         for session in self.sessions.values():
             if session.internal:
@@ -200,4 +203,8 @@ class Room:
                 if session.features:
                     entry["features"] = list(session.features)
                 users.append(entry)
-        return frames.participants(self.token, users)
+        frame = frames.participants(self.token, users)
+        if users and only is not None:
+            only.send(frame)
+        elif users:
+            self.send(frame)

@@ -30,30 +30,32 @@ class EventStream:
         self._limit = limit
         self._forget = forget
         self._lagged = False
+        self._ended = False
         self._sender: MemoryObjectSendStream[SessionEvent]
         self._receiver: MemoryObjectReceiveStream[SessionEvent]
         self._sender, self._receiver = anyio.create_memory_object_stream(limit)
 
     def put(self, event: SessionEvent) -> None:
-        """Add an event; never blocks."""
+        """Add an event; never blocks, does nothing once ended."""
+        if self._ended:
+            return
         try:
             self._sender.send_nowait(event)
         except anyio.WouldBlock:
             self._lagged = True
             self.end()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self.close()
 
     def end(self) -> None:
         """No more events will come; what is queued can still be read."""
-        self._sender.close()
-        self._forget(self)
+        if not self._ended:
+            self._ended = True
+            self._sender.close()
+            self._forget(self)
 
     def close(self) -> None:
         """Stop listening."""
-        self._sender.close()
+        self.end()
         self._receiver.close()
-        self._forget(self)
 
     def __enter__(self) -> EventStream:
         return self

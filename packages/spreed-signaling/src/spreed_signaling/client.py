@@ -106,6 +106,7 @@ class Client:
         self._wake = Signal()
         self._streams: set[EventStream] = set()
         self._changed = anyio.Event()
+        self._seen_phase = Phase.DISCONNECTED
         self._room: Room | None = None
         self._finished = anyio.Event()
         # Shielded: cancelling the application must not cut off its goodbye.
@@ -317,7 +318,9 @@ class Client:
                 self._room = None
             for stream in list(self._streams):
                 stream.put(event)
-        if events:
+        phase = self.status().phase
+        if events or phase is not self._seen_phase:
+            self._seen_phase = phase
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
 

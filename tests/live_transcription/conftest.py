@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -85,10 +86,11 @@ def start() -> StartTalk:
 
     @asynccontextmanager
     async def run(
-        backend: Backend | None = None, **changes: str
+        backend: Backend | None = None, leave_after_s: float = 60.0, **changes: str
     ) -> AsyncIterator[Talk]:
-        env = {**ENVIRONMENT, **changes}
-        app = create_app(Settings.from_environment(env), backend=backend)
+        settings = Settings.from_environment({**ENVIRONMENT, **changes})
+        settings = attrs.evolve(settings, leave_after_s=leave_after_s)
+        app = create_app(settings, backend=backend)
         # As uvicorn does: the answer is sent, and the error is raised after it.
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (

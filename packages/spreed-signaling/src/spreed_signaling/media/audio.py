@@ -110,8 +110,10 @@ class FrameConverter:
             return []
         before = self._resampler
         self._input = kind
+        # All channels are kept: FFmpeg's mix to mono is not an average, it would
+        # make two equal channels 3 dB too loud.
         self._resampler = av.AudioResampler(
-            format="flt", layout="mono", rate=SAMPLE_RATE
+            format="flt", layout=frame.layout.name, rate=SAMPLE_RATE
         )
         return [] if before is None else _arrays(before.resample(None))
 
@@ -134,7 +136,13 @@ class FrameConverter:
 
 
 def _arrays(frames: list[av.AudioFrame]) -> list[npt.NDArray[np.float32]]:
-    return [frame.to_ndarray().reshape(-1).astype(np.float32) for frame in frames]
+    """Average the channels of interleaved float frames."""
+    return [
+        frame.to_ndarray()
+        .reshape(-1, frame.layout.nb_channels)
+        .mean(axis=1, dtype=np.float32)
+        for frame in frames
+    ]
 
 
 class AudioFile(MediaStreamTrack):

@@ -11,7 +11,7 @@ import anyio
 from websockets.asyncio.client import ClientConnection, connect
 
 from spreed_signaling.protocol.auth import InternalAuth, internal_token
-from spreed_signaling.testing.hpb import EmbeddedHpb
+from spreed_signaling.testing import SignalingServer
 from spreed_signaling.testing.nextcloud import Member
 
 Frame = dict[str, Any]
@@ -153,8 +153,8 @@ def kind_of(frame: Frame) -> str:
 
 
 @contextlib.asynccontextmanager
-async def raw_client(hpb: EmbeddedHpb) -> AsyncIterator[RawClient]:
+async def raw_client(server: SignalingServer) -> AsyncIterator[RawClient]:
     """Connect without saying hello."""
-    url = hpb.url.replace("http", "ws", 1) + "/spreed"
+    url = server.url.replace("http", "ws", 1) + "/spreed"
     async with connect(url, max_size=None, close_timeout=1) as socket:
         yield RawClient(socket)

@@ -12,8 +12,8 @@ clusters, simulcast, retransmission of video, data channels between participants
 `cryptography`, which `[media]` brings; without it tokens are `invalid_token`.
 
 Different from the real server: the socket closes with 1000 after a `bye` (the
-real one sends no code); resume queues are bounded; an in-call report for
-everybody with 0 also clears the flags of the stored list.
+real one sends no code), queues are bounded, and events that the real server sends
+in varying order always come in the same one.
 """
 
 from .loopback import loopback_when_alone

@@ -147,11 +147,8 @@ class Hub:
             self.leave(session)
         room = self.rooms.get(room_token)
         if room is None:
-            room = self.rooms[room_token] = Room(
-                token=room_token, backend_url=session.backend_url
-            )
-            room.ping_at = now + self._options.room_ping_s
-        self._apply_answer(session, room, answer)
+            room = self._open_room(session, room_token, answer, now)
+        self._apply_answer(session, answer)
         session.nc_session_id = nc_session_id
         session.join_deadline = None
         session.room = room
@@ -175,9 +172,8 @@ class Hub:
             return
         room.sessions.pop(session.session_id, None)
         room.in_call.discard(session.session_id)
-        room.users = [
-            item for item in room.users if item.get("sessionId") != session.session_id
-        ]
+        # The list of participants keeps the entry until Nextcloud sends a new one,
+        # measured: a bot must not believe it more than the leave event.
         if not room.sessions:
             self.rooms.pop(room.token, None)
         self._effects.append(MediaEnded(session_id=session.session_id))
@@ -296,14 +292,23 @@ class Hub:
                 other.send(frames.bye(reason="room_session_reconnected"))
                 self.end(other)
 
-    def _apply_answer(self, session: Session, room: Room, answer: Frame | None) -> None:
+    def _open_room(
+        self, session: Session, room_token: str, answer: Frame | None, now: float
+    ) -> Room:
+        room = Room(token=room_token, backend_url=session.backend_url)
+        room.ping_at = now + self._options.room_ping_s
+        # Only who opens a room brings its properties, measured: in a room that an
+        # internal client opened nobody sees any until Nextcloud changes them.
+        if answer is not None and isinstance(answer.get("properties"), dict):
+            room.properties = answer["properties"]
+        self.rooms[room_token] = room
+        return room
+
+    def _apply_answer(self, session: Session, answer: Frame | None) -> None:
         session.permissions = None
         session.room_data = None
         if answer is None:
             return
-        if isinstance(answer.get("properties"), dict):
-            # Those who are already in are not told, measured.
-            room.properties = answer["properties"]
         if isinstance(answer.get("permissions"), list):
             session.permissions = frozenset(map(str, answer["permissions"]))
         if isinstance(answer.get("session"), dict):

@@ -109,13 +109,10 @@ class MediaRelay:
         if sdp is None:
             session.send(frames.error(message.id, "no_sdp"))
             return
-        room_type = room_type_of(message)
-        try:
-            lines = sfu_sdp.offered_kinds(sdp)
-        except ValueError as exc:
-            details = {"error": str(exc)}
-            session.send(frames.error(message.id, "invalid_sdp", details=details))
+        if not self._is_sdp(session, message, sdp):
             return
+        room_type = room_type_of(message)
+        lines = sfu_sdp.offered_kinds(sdp)
         sent = {kind for kind, direction, _ in lines if direction.startswith("send")}
         if not may_publish(session, room_type, sent):
             text = "Not allowed to publish."
@@ -178,43 +175,46 @@ class MediaRelay:
         sdp = sdp_of(message)
         if sdp is None:
             session.send(frames.error(message.id, "no_sdp"))
-            return
-
-        async def accept() -> None:
-            await self._media().accept(
-                session.session_id,
-                target_of(message),
-                room_type_of(message),
-                str(message.data.get("sid") or ""),
-                sdp,
+        elif self._is_sdp(session, message, sdp):
+            await self._guarded(
+                session,
+                message,
+                lambda: self._media().accept(
+                    session.session_id,
+                    target_of(message),
+                    room_type_of(message),
+                    str(message.data.get("sid") or ""),
+                    sdp,
+                ),
             )
 
-        await self._guarded(session, message, accept)
-
     async def _candidate(self, session: Session, message: DataMessage) -> None:
+        if not self._has_client(session, message):
+            return
         payload = message.data.get("payload")
         value = payload.get("candidate") if isinstance(payload, dict) else None
         if not isinstance(value, dict) or not isinstance(value.get("candidate"), str):
             session.send(frames.error(message.id, "no_candidate"))
-            return
-        if not value["candidate"] or not is_usable(value["candidate"]):
-            return
-
-        async def add() -> None:
-            await self._media().add_candidate(
-                session.session_id,
-                target_of(message),
-                room_type_of(message),
-                str(message.data.get("sid") or ""),
-                value,
+        elif value["candidate"] and is_usable(value["candidate"]):
+            await self._guarded(
+                session,
+                message,
+                lambda: self._media().add_candidate(
+                    session.session_id,
+                    target_of(message),
+                    room_type_of(message),
+                    str(message.data.get("sid") or ""),
+                    value,
+                ),
             )
 
-        await self._guarded(session, message, add)
-
     async def _end_of_candidates(self, session: Session, message: DataMessage) -> None:
-        """Accepted and ignored, as the real server does."""
+        # Accepted and ignored, as the real server does.
+        self._has_client(session, message)
 
     async def _select(self, session: Session, message: DataMessage) -> None:
+        if not self._has_client(session, message):
+            return
         payload = message.data.get("payload")
         wanted = {
             kind: payload[kind]
@@ -258,6 +258,27 @@ class MediaRelay:
         except MediaFailure as exc:
             logger.info("media request failed: %s", exc)
             session.send(frames.error(message.id, "processing_failed"))
+
+    def _is_sdp(self, session: Session, message: DataMessage, sdp: str) -> bool:
+        from . import sfu_sdp
+
+        try:
+            sfu_sdp.offered_kinds(sdp)
+        except ValueError as exc:
+            details = {"error": str(exc)}
+            session.send(frames.error(message.id, "invalid_sdp", details=details))
+            return False
+        return True
+
+    def _has_client(self, session: Session, message: DataMessage) -> bool:
+        """Return whether there is a connection that a message can be about."""
+        target, room_type = target_of(message), room_type_of(message)
+        found = self.sfu is not None and self.sfu.has_client(
+            session.session_id, target, room_type
+        )
+        if not found:
+            session.send(frames.error(message.id, "client_not_found"))
+        return found
 
     def _same_call(self, session: Session, other_id: str) -> bool:
         other = self._hub.sessions.get(other_id)

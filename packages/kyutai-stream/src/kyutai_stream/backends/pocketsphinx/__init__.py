@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`pocketsphinx`: a small offline recogniser for demos and tests, low accuracy.
 
-English only, no punctuation. About 5 % of words are wrong on flite voices, a third
+English only, no punctuation. About 7 % of words are wrong on flite voices, a third
 on human speech. It is never chosen by itself. The decoder runs in a process of its
 own (see `worker`), one for each connection.
 """

@@ -41,7 +41,8 @@ OPTIONS = {
     "maxhmmpf": 3000,
     "loglevel": "FATAL",
 }
-"""Without the second pass and with a beam limit: a third of the CPU time that the\ndefaults take, for 2 to 3 points of WER."""
+"""Without the second pass and with a beam limit: a third of the CPU time that the
+defaults take, for 2 to 3 points of WER."""
 
 NOT_A_WORD = re.compile(r"<.*>|\[.*\]|\+\+.*\+\+")
 VARIANT = re.compile(r"\(\d+\)$")

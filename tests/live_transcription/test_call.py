@@ -431,6 +431,7 @@ async def test_readers_survive_a_restart_of_the_server(stage: Open) -> None:
         lost = await scene.until(lambda room: not in_call(room))
         assert lost is not None
         assert lost["state"] == "reconnecting"
+        alice.rejoined = bob.rejoined = 0
         await server.on()
         await scene.until(in_call)
         for person, flags in ((alice, 3), (bob, 1)):

@@ -95,6 +95,7 @@ class LiveCall:
         self._departed: set[str] = set()
         self._caption_requests: deque[str] = deque(maxlen=_REMEMBERED_REQUESTS)
         self._joined_once = False
+        self._company = False
         self._ended = anyio.Event()
         self._wake = anyio.Event()
         self._log_fields = {"room_token": intent.room_token}
@@ -248,7 +249,7 @@ class LiveCall:
         joined = self._in_room
         self._joined_once = self._joined_once or joined
         people = [] if self._room is None else self._room.participants.values()
-        company = any(
+        self._company = company = any(
             one.in_call & InCallFlags.IN_CALL and not one.internal for one in people
         )
         self._readers.update(self._find, joined=joined, company=company, now=now)
@@ -259,9 +260,12 @@ class LiveCall:
         if self._room is None:
             return None
         found = self._room.find_nc_session(nc_session_id)
-        if found is None or found.session_id in self._departed:
+        if found is None:
             return None
-        return found.session_id
+        # Who left the call gets no more of it. When everybody left at once the
+        # call was ended, and the last words are still owed to the readers.
+        gone = found.session_id in self._departed and self._company
+        return None if gone else found.session_id
 
     async def _listen(self, room: Room) -> None:
         ice_servers = await self._services.ice_servers()

@@ -22,6 +22,7 @@ from aiortc import (
     RTCConfiguration,
     RTCPeerConnection,
     RTCSessionDescription,
+    VideoStreamTrack,
 )
 from aiortc.rtp import RtpPacket
 from aiortc.sdp import SessionDescription, candidate_from_sdp
@@ -481,6 +482,114 @@ class TestSubscribe:
                 subscriber.publisher_id, {**data, "payload": {"audio": "no"}}
             )
             assert await bot.error(message_id) == "processing_failed"
+
+
+def without_candidates(sdp: str) -> tuple[str, list[Frame]]:
+    """Split a description, as a client that trickles does."""
+    lines = sdp.split("\r\n")
+    kept = [line for line in lines if "candidate" not in line]
+    found = [line[2:] for line in lines if line.startswith("a=candidate:")]
+    values = [
+        {"candidate": {"candidate": line, "sdpMid": "0", "sdpMLineIndex": 0}}
+        for line in found
+    ]
+    return "\r\n".join(kept), values
+
+
+class TestTrickle:
+    async def test_both_clients_send_candidates_apart(
+        self, publisher: Publisher, bot: RawClient
+    ) -> None:
+        client, connection = publisher.client, publisher.connection
+        connection.addTrack(publisher.track)
+        await connection.setLocalDescription(await connection.createOffer())
+        sdp, values = without_candidates(connection.localDescription.sdp)
+        own = client.session_id
+        data: Frame = {"sid": "1", "roomType": "video"}
+        offer = {"type": "offer", "payload": {"type": "offer", "sdp": sdp}}
+        await client.to_session(own, {**data, **offer})
+        # Not usable, and dropped without a word.
+        hidden = "candidate:1 1 udp 1 some-name.local 9 typ host"
+        for value in (*values, {"candidate": {"candidate": hidden}}):
+            payload = {"type": "candidate", "payload": value}
+            await client.to_session(own, {**data, **payload})
+        await client.to_session(own, {**data, "type": "endOfCandidates"})
+        answer = await client.kind("message/answer")
+        sdp = answer["message"]["data"]["payload"]["sdp"]
+        await connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        await publisher.connect()
+        bad = await client.to_session(own, {**data, "type": "candidate", "payload": {}})
+        assert await client.error(bad) == "no_candidate"
+        value = {"candidate": {"candidate": "candidate:garbage"}}
+        bad = await client.to_session(
+            own, {**data, "type": "candidate", "payload": value}
+        )
+        assert await client.error(bad) == "processing_failed"
+
+        subscriber = Subscriber(bot, own)
+        subscriber.connection.on("track", subscriber._on_track)
+        await bot.request_offer(own)
+        received = (await bot.kind("message/offer"))["message"]["data"]
+        data = {"sid": received["sid"], "roomType": "video"}
+        await subscriber.connection.setRemoteDescription(
+            RTCSessionDescription(received["payload"]["sdp"], "offer")
+        )
+        await subscriber.connection.setLocalDescription(
+            await subscriber.connection.createAnswer()
+        )
+        sdp, values = without_candidates(subscriber.connection.localDescription.sdp)
+        # Candidates may overtake the answer.
+        for value in values:
+            await bot.to_session(own, {**data, "type": "candidate", "payload": value})
+        payload = {"type": "answer", "sdp": sdp}
+        await bot.to_session(own, {**data, "type": "answer", "payload": payload})
+        await subscriber.connect()
+        await subscriber.count(5)
+        await subscriber.connection.close()
+
+
+class TestScreen:
+    async def test_offered_by_the_publisher_and_taken_back(
+        self, publisher: Publisher, bot: RawClient
+    ) -> None:
+        client, connection = publisher.client, publisher.connection
+        own = client.session_id
+        connection.addTrack(VideoStreamTrack())
+        await connection.setLocalDescription(await connection.createOffer())
+        payload = {"type": "offer", "sdp": connection.localDescription.sdp}
+        data: Frame = {"type": "offer", "sid": "1", "roomType": "screen"}
+        await client.to_session(own, {**data, "payload": payload})
+        answer = await client.kind("message/answer")
+        sdp = answer["message"]["data"]["payload"]["sdp"]
+        assert "VP8" in sdp and "H264" not in sdp
+        await connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        await publisher.connect()
+
+        await client.to_session(
+            bot.session_id, {"type": "sendoffer", "roomType": "screen"}
+        )
+        offer = (await bot.kind("message/offer"))["message"]["data"]
+        assert offer["roomType"] == "screen"
+        viewer = peer()
+        tracks: list[Any] = []
+        viewer.on("track", tracks.append)
+        await viewer.setRemoteDescription(
+            RTCSessionDescription(offer["payload"]["sdp"], "offer")
+        )
+        await viewer.setLocalDescription(await viewer.createAnswer())
+        payload = {"type": "answer", "sdp": viewer.localDescription.sdp}
+        data = {"type": "answer", "sid": offer["sid"], "roomType": "screen"}
+        await bot.to_session(own, {**data, "payload": payload})
+        await add_candidate(viewer, await bot.kind("message/candidate"))
+        await reach(viewer, "connected")
+        with anyio.fail_after(10):
+            # A key frame was asked for, else nothing could be decoded.
+            frame = await tracks[0].recv()
+        assert frame.width == 640
+
+        await client.to_session(own, {"type": "unshareScreen", "roomType": "screen"})
+        await reach(connection, "closed")
+        await viewer.close()
 
 
 class TestEnds:

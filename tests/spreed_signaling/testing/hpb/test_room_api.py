@@ -199,6 +199,34 @@ class TestEvents:
         }
         assert await user.nothing_more() == ["event/roomlist/update", "room"]
 
+    async def test_invite_and_update_of_others(
+        self, api: RoomApi, user: RawClient
+    ) -> None:
+        api.url = api.url.replace(TOKEN, "another")
+        properties = {"name": "Another"}
+        for kind, body in (
+            ("invite", {"userids": ["alice"], "properties": properties}),
+            ("invite", {"alluserids": ["alice"], "properties": properties}),
+            ("disinvite", {"userids": ["alice"]}),
+            ("disinvite", {"alluserids": ["alice"], "properties": properties}),
+            ("update", {"userids": ["alice"], "properties": properties}),
+        ):
+            assert (await api.post({"type": kind, kind: body})).status_code == 200
+        # Requests about rooms that nobody is in are no errors.
+        for kind in ("incall", "participants", "message", "delete"):
+            assert (await api.post({"type": kind, kind: {}})).status_code == 200
+        assert await user.nothing_more() == [
+            "event/roomlist/invite",
+            "event/roomlist/update",
+            "event/roomlist/disinvite",
+            "event/roomlist/update",
+            "event/roomlist/update",
+        ]
+        assert user.received[-2]["event"]["update"] == {
+            "roomid": "another",
+            "properties": properties,
+        }
+
     async def test_disinvite_ends_the_session(
         self, api: RoomApi, user: RawClient, bot: RawClient, hpb: EmbeddedHpb
     ) -> None:

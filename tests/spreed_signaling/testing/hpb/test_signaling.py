@@ -9,7 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
+from spreed_signaling.testing._serve import AppServer
 from spreed_signaling.testing.hpb import EmbeddedHpb, HpbOptions
 from spreed_signaling.testing.nextcloud import Member, StandInNextcloud
 
@@ -445,7 +450,7 @@ class TestMessages:
         await bot.nothing_more()
         assert await bot.error(late) == "client_not_found"
         assert time.monotonic() - begin >= 0.5
-        for kind in ("answer", "candidate", "selectStream"):
+        for kind in ("candidate", "selectStream"):
             payload = {"sdp": "x", "candidate": {"candidate": "candidate:1 1 udp 1 1"}}
             data = {"type": kind, "sid": "1", "roomType": "video", "payload": payload}
             message_id = await bot.to_session(user.session_id, data)
@@ -492,6 +497,66 @@ class TestTransientData:
             body = {"type": "set", "key": "a", "value": 1}
             message_id = await client.send("transient", body)
             assert await client.error(message_id) == "not_allowed"
+
+
+class TestBackendTroubles:
+    @pytest.mark.parametrize("reply", ["html", "throttled", "odd", "wrong type"])
+    async def test_unusable_answers(self, reply: str) -> None:
+        """Nextcloud answers, but not as it should."""
+        answers: dict[str, Response] = {
+            "html": HTMLResponse("<p>maintenance</p>"),
+            "throttled": JSONResponse(
+                {
+                    "ocs": {
+                        "meta": {"statuscode": 429},
+                        "data": {"type": "auth", "auth": {}},
+                    }
+                }
+            ),
+            "odd": JSONResponse({"ocs": []}),
+            "wrong type": JSONResponse(
+                {"ocs": {"meta": {}, "data": {"type": "ping", "ping": {}}}}
+            ),
+        }
+
+        async def answer(request: Request) -> Response:
+            return answers[reply]
+
+        app = Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
+        async with (
+            AppServer(app) as nextcloud,
+            EmbeddedHpb(
+                backend_url=nextcloud.url, backend_secret="s", internal_secret=""
+            ) as hpb,
+            raw_client(hpb) as client,
+        ):
+            auth: Frame = {"url": f"{nextcloud.url}/x", "params": {}}
+            frame = await client.hello({"version": "1.0", "auth": auth})
+            expected = "auth_failed" if reply == "wrong type" else "internal_error"
+            assert frame["error"]["code"] == expected
+            # Without an internal secret there are no internal clients.
+            frame = await client.hello_internal(backend=nextcloud.url)
+            assert frame["error"]["code"] == "invalid_client_type"
+
+    async def test_nextcloud_is_down(self) -> None:
+        async with (
+            EmbeddedHpb(
+                backend_url="http://127.0.0.1:9",
+                backend_secret="s",
+                internal_secret="the-internal-secret",
+            ) as hpb,
+            raw_client(hpb) as client,
+        ):
+            for version in ("1.0", "2.0"):
+                auth: Frame = {"url": "http://127.0.0.1:9/x", "params": {"token": "t"}}
+                frame = await client.hello({"version": version, "auth": auth})
+                assert frame["error"]["code"] == "internal_error"
+            auth = {"url": "http://elsewhere.example/x", "params": {}}
+            frame = await client.hello({"version": "1.0", "auth": auth})
+            assert frame["error"]["code"] == "invalid_backend"
+            auth = {"type": "federation", "params": {}}
+            frame = await client.hello({"version": "1.0", "auth": auth})
+            assert frame["error"]["code"] == "invalid_client_type"
 
 
 class TestHttp:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,11 +90,12 @@ class CaptionFeed:
         self._status = text
         self._publish("status", {"text": text})
 
-    def follow(self) -> MemoryObjectReceiveStream[str]:
-        """Begin to follow: the state first, then every change, as event texts.
+    @contextmanager
+    def follow(self) -> Generator[MemoryObjectReceiveStream[str], None, None]:
+        """Follow: the state first, then every change, as texts of events.
 
         The stream ends when the feed is closed, or after what was queued if its
-        reader falls more than `QUEUE_EVENTS` behind. Close it to stop following.
+        reader falls `QUEUE_EVENTS` behind.
         """
         send, receive = anyio.create_memory_object_stream[str](QUEUE_EVENTS)
         send.send_nowait(f"retry: {_RETRY_MS}\n" + _event("state", self._state()))
@@ -102,7 +104,12 @@ class CaptionFeed:
             send.close()
         else:
             self._browsers.add(send)
-        return receive
+        try:
+            with receive:
+                yield receive
+        finally:
+            self._browsers.discard(send)
+            send.close()
 
     def close(self) -> None:
         """Tell every browser that this was all and end their streams."""
@@ -125,8 +132,7 @@ class CaptionFeed:
         for browser in list(self._browsers):
             try:
                 browser.send_nowait(event)
-            except (anyio.WouldBlock, anyio.BrokenResourceError):
-                # Too slow, or gone.
+            except anyio.WouldBlock:
                 self._browsers.discard(browser)
                 browser.close()
 

@@ -11,7 +11,6 @@ from typing import Protocol, Self, TextIO
 from attrs import frozen
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -187,7 +186,9 @@ class TerminalOutput:
         self._live = Live(
             console=console,
             get_renderable=self._render,
-            refresh_per_second=10,
+            # rich's refreshing thread can move the cursor between two prints of ours
+            # and wipe captions (seen with rich 15.0): every change refreshes itself.
+            auto_refresh=False,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -206,7 +207,7 @@ class TerminalOutput:
         self._live.stop()
 
     def step(self, text: str) -> None:
-        """Tick off the step before and show this one with a spinner."""
+        """Tick off the step before and show this one as going on."""
         self._end_step()
         self._step = (text, self._clock())
         self._live.refresh()
@@ -248,6 +249,7 @@ class TerminalOutput:
         self._end_step()
         self._tentative.clear()
         self._status = None
+        self._live.refresh()
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         table.add_column("speaker")
         table.add_column("finals", justify="right")
@@ -287,14 +289,14 @@ class TerminalOutput:
         return grid
 
     def _render(self) -> RenderableType:
-        """The live part; called by rich's own thread too, so it only reads."""
+        """The part that stays below what scrolls by."""
         parts: list[RenderableType] = [
             self._line(speaker, Text(text, style="dim"))
-            for speaker, text in list(self._tentative.items())
+            for speaker, text in self._tentative.items()
         ]
         step, status = self._step, self._status
         if step is not None:
-            parts.append(Spinner("dots", Text(f"{step[0]} …"), style="cyan"))
+            parts.append(Text("… ", style="cyan").append(step[0], style="default"))
         if status is not None:
             facts = [
                 f"{status.signaling} HPB {status.hpb_version}",
@@ -345,10 +347,10 @@ def _summary_lines(record: SummaryRecord) -> list[str]:
     return [
         f"{record.captions} captions, {record.finals} final, "
         f"{_percent(record.wer)} word errors; "
-        f"first caption after {'-' if first is None else f'{first:.1f} s'}; "
-        f"switched on in {'-' if request is None else f'{request:.0f} ms'}",
+        f"first caption after {'-' if first is None else f'{first:.1f} s'}",
         f"{record.signaling} signaling server {record.hpb_version}, "
-        f"recogniser {record.backend}",
+        f"recogniser {record.backend}; "
+        f"switched on in {'-' if request is None else f'{request:.0f} ms'}",
         *(
             f"{talker.speaker}: {talker.finals} finals, "
             f"{_percent(talker.wer)} word errors"

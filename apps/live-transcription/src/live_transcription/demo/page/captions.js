@@ -77,7 +77,14 @@ function drawBlock(block) {
 }
 
 function toEnd() {
-  blocks.scrollTop = blocks.scrollHeight;
+  const top = blocks.scrollHeight - blocks.clientHeight;
+  for (const element of drawn.values()) {
+    // Where one line of a block is left in sight, the line matters more than the name.
+    const left = element.offsetTop + element.offsetHeight - top;
+    const line = element.firstElementChild.offsetHeight;
+    element.classList.toggle("leaving", left < 1.5 * line);
+  }
+  blocks.scrollTop = top;
 }
 
 function announce(block) {

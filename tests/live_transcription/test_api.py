@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from live_transcription.supervisor import Supervisor
+from spreed_signaling.testing._serve import bind_socket
 
 from .conftest import ENVIRONMENT, SECRET, StartTalk, Talk
 
@@ -226,6 +227,24 @@ class TestTranscribe:
                 answer = await talk.transcribe()
             assert answer.status_code == 200
             assert isinstance(answer.json(), dict)
+
+    async def test_t1_answers_at_once_and_ends_with_a_silent_server(
+        self, start: StartTalk
+    ) -> None:
+        with bind_socket() as silent:
+            # Takes connections and never answers.
+            silent.listen()
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            with anyio.fail_after(6):
+                async with start(LT_HPB_URL=url, NEXTCLOUD_URL=url) as talk:
+                    await talk.put("/enabled", enabled=1)
+                    with anyio.fail_after(1):
+                        for number in range(20):
+                            answer = await talk.transcribe(
+                                f"room{number % 5}", f"nc{number}"
+                            )
+                            assert answer.status_code == 200
+                        assert len((await talk.status())["rooms"]) == 5
 
     async def test_t2_language(self, start: StartTalk) -> None:
         async with start() as talk:

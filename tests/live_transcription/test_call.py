@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -482,3 +483,17 @@ async def test_enabled_state_is_learned_from_nextcloud(start: StartTalk) -> None
                 while (await talk.status())["enabled"] is None:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
             assert (await talk.status())["enabled"] is False
+
+
+async def test_init_is_reported_once_nextcloud_is_reachable(start: StartTalk) -> None:
+    with bind_socket() as reserved:
+        port = reserved.getsockname()[1]
+    async with start(NEXTCLOUD_URL=f"http://127.0.0.1:{port}") as talk:
+        assert (await talk.post("/init", None)).json() == {}
+        async with AppServer(talk.app) as server:
+            async with StandInNextcloud(port=port) as nextcloud:
+                nextcloud.register_exapp(url=server.url, secret=SECRET)
+                report = await nextcloud.wait_for_request(
+                    lambda request: request.path.endswith("/ex-app/status"), 10
+                )
+    assert json.loads(report.body) == {"progress": 100, "error": ""}

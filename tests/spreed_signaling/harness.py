@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -187,24 +188,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def count_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors() -> set[str]:
+    """What this process has open, such as `7 -> socket:[123]`."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(f"{entry.name} -> {entry.readlink()}")
+    return found
 
 
 @contextmanager
 def no_leaks() -> Iterator[None]:
     """Check that no task, thread or descriptor outlives the block.
 
-    The block must be awaited through: tasks get one turn of the loop to vanish.
+    Tasks need a turn of the loop to vanish, which is the block's business.
     """
     tasks, threads = asyncio.all_tasks(), threading.active_count()
-    descriptors = count_descriptors()
+    descriptors = open_descriptors()
     yield
     left = [
         task
         for task in asyncio.all_tasks() - tasks
         if task is not asyncio.current_task()
     ]
-    assert not left
+    assert not left, left
     assert threading.active_count() <= threads
-    assert count_descriptors() <= descriptors
+    new = {one for one in open_descriptors() - descriptors if "/proc/" not in one}
+    assert not new, new

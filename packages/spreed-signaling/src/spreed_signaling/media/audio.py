@@ -167,7 +167,8 @@ class AudioFile(MediaStreamTrack):
     ) -> None:
         super().__init__()
         self._path = Path(path)
-        self._frames = _read_frames(self._path)
+        self._container = _open_audio(self._path)
+        self._frames = _decode_frames(self._container)
         self._lead = round(lead_s * _RTP_RATE / _PUBLISHED_FRAME)
         self._sent = 0
         self._started_at: float | None = None
@@ -189,6 +190,8 @@ class AudioFile(MediaStreamTrack):
         """Stop the track and close the file."""
         super().stop()
         self._frames.close()
+        # A generator that has not begun cleans nothing up.
+        self._container.close()
         self._ended.set()
 
     async def wait_finished(self) -> None:
@@ -254,8 +257,7 @@ class AudioFile(MediaStreamTrack):
         return samples
 
 
-def _read_frames(path: Path) -> Generator[npt.NDArray[np.int16], None, None]:
-    """Return the file's audio as 20 ms frames, int16, shape `(960,)`, 48 kHz mono."""
+def _open_audio(path: Path) -> av.container.InputContainer:
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError, ValueError) as exc:
@@ -263,12 +265,13 @@ def _read_frames(path: Path) -> Generator[npt.NDArray[np.int16], None, None]:
     if not container.streams.audio:
         container.close()
         raise MediaError(f"{path} holds no audio")
-    return _decode_frames(container)
+    return container
 
 
 def _decode_frames(
     container: av.container.InputContainer,
 ) -> Generator[npt.NDArray[np.int16], None, None]:
+    """Yield the audio as 20 ms frames, int16, shape `(960,)`, 48 kHz mono."""
     resampler = av.AudioResampler(
         format="s16", layout="mono", rate=_RTP_RATE, frame_size=_PUBLISHED_FRAME
     )

@@ -19,6 +19,8 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.sdp import candidate_from_sdp
+from av.frame import Frame
+from av.packet import Packet
 
 from ..errors import MediaError
 from ..protocol.negotiation import PeerState
@@ -132,10 +134,14 @@ class SubscriberPeer(Peer):
             with anyio.fail_after(_GATHERING_TIMEOUT_S):
                 offer = RTCSessionDescription(sdp=sdp, type="offer")
                 await self._pc.setRemoteDescription(offer)
+                if not self._pc.getTransceivers():
+                    raise MediaError("the offer has no audio and no video")
                 self._decline_all_but_one_audio()
                 await self._pc.setLocalDescription(await self._pc.createAnswer())
         except TimeoutError as exc:
             raise MediaError("gathering network candidates took too long") from exc
+        except MediaError:
+            raise
         except Exception as exc:
             # aiortc raises whatever its parser meets; a hostile offer must not
             # reach further than this stream.
@@ -156,6 +162,18 @@ class SubscriberPeer(Peer):
                 transceiver.direction = "inactive"
 
 
+class _BorrowedTrack(MediaStreamTrack):
+    """Another track, which outlives the peer connection: aiortc stops what it sent."""
+
+    def __init__(self, track: MediaStreamTrack) -> None:
+        super().__init__()
+        self.kind = track.kind
+        self._track = track
+
+    async def recv(self) -> Frame | Packet[Any]:
+        return await self._track.recv()
+
+
 class PublisherPeer(Peer):
     """Sends one audio track."""
 
@@ -166,7 +184,7 @@ class PublisherPeer(Peer):
         track: MediaStreamTrack,
     ) -> None:
         super().__init__(ice_servers, on_state)
-        self._pc.addTrack(track)
+        self._pc.addTrack(_BorrowedTrack(track))
 
     async def offer(self) -> str:
         """Return the offer, all candidates included.

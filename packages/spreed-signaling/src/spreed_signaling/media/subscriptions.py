@@ -77,6 +77,7 @@ class Publication:
     def stop(self) -> None:
         """Stop publishing, and the track with it."""
         self._scope.cancel()
+        # Not only in the task: it may not have begun.
         self.track.stop()
 
 
@@ -159,7 +160,8 @@ class Call:
         the room, and again after a lost session.
 
         Args:
-            track: An `AudioFile`, or any aiortc audio track.
+            track: An `AudioFile`, or any aiortc audio track. It is stopped when
+                the publication ends.
         """
         client = self._room.client
 
@@ -184,6 +186,7 @@ class Call:
                     await link.run()
             finally:
                 self._publications.remove(link)
+                track.stop()
 
         self._tasks.start_soon(run)
         return publication

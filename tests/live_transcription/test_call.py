@@ -493,7 +493,13 @@ async def test_init_is_reported_once_nextcloud_is_reachable(start: StartTalk) ->
         async with AppServer(talk.app) as server:
             async with StandInNextcloud(port=port) as nextcloud:
                 nextcloud.register_exapp(url=server.url, secret=SECRET)
+                assert nextcloud.exapp is not None
+                nextcloud.exapp.installing = True
                 report = await nextcloud.wait_for_request(
                     lambda request: request.path.endswith("/ex-app/status"), 10
                 )
+                with anyio.fail_after(5):
+                    # Nextcloud has no event for this.
+                    while not nextcloud.exapp.enabled:  # noqa: ASYNC110
+                        await anyio.sleep(0.01)
     assert json.loads(report.body) == {"progress": 100, "error": ""}

@@ -40,6 +40,8 @@ _ENABLING_S = 90.0
 _INIT_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _STATE_DELAYS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LOG_PAUSE_S = 0.2
+_GRACE_S = 1.0
+"""Seconds that a request under way gets when the app is told to stop."""
 _REFUSED = {401, 403, 404, 997, 998}
 
 
@@ -130,6 +132,9 @@ class NextcloudLink:
                     await self._call(_ENABLING_S, lambda nc: nc.set_init_status(100))
                 except NextcloudFailed as exc:
                     _log.warning("reporting the finished start failed: %s", exc)
+                    if exc.refused:
+                        # Each refusal counts as an attack on Nextcloud.
+                        return
                     continue
                 return
             _log.error("Nextcloud never took the report that this app is ready")
@@ -197,8 +202,7 @@ class NextcloudLink:
     ) -> Any:
         """Run one request; every failure comes out as `NextcloudFailed`."""
         try:
-            with anyio.fail_after(limit_s):
-                answer = await request(self._client(limit_s))
+            answer = await _bounded(request, self._client(limit_s), limit_s)
         except NextcloudFailed as exc:
             self.last_error = str(exc)
             raise
@@ -245,6 +249,43 @@ class NextcloudLink:
                 for adapter in adapters:
                     await adapter.close()
         self._clients.clear()
+
+
+async def _bounded(
+    request: Callable[[AsyncNextcloudApp], Any],
+    client: AsyncNextcloudApp,
+    limit_s: float,
+) -> Any:
+    """Run a request within a time, and to its end if we are cancelled meanwhile.
+
+    niquests leaves the socket of a cancelled request open, so an ordinary one may
+    finish before a shutdown goes on; one that hangs is cut off.
+    """
+    answer: Any = None
+    failure: Exception | None = None
+    finished = anyio.Event()
+    scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + limit_s)
+
+    async def run() -> None:
+        nonlocal answer, failure
+        with scope:
+            try:
+                answer = await request(client)
+            except Exception as exc:
+                failure = exc
+        finished.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        try:
+            await finished.wait()
+        finally:
+            scope.deadline = min(scope.deadline, anyio.current_time() + _GRACE_S)
+    if failure is not None:
+        raise failure
+    if scope.cancelled_caught:
+        raise TimeoutError
+    return answer
 
 
 def parse_ice_servers(data: Any) -> tuple[IceServer, ...]:

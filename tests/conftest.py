@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,29 +21,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and shutil.which("chromium") is None:
+        _skip_or_fail(item.config, "chromium is missing (Debian package `chromium`)")
+
+
+def _skip_or_fail(config: pytest.Config, reason: str) -> None:
+    """Skip with the reason, or fail with it where CI must not skip."""
+    if config.getoption("--require-real"):
+        pytest.fail(f"required in this run, but not available: {reason}")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """aiortc and websockets' shell need asyncio; trio is not promised."""
     return "asyncio"
 
 
-@pytest.fixture
-def skip_or_fail(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Skip with a reason, or fail with it where CI must not skip."""
-    required = request.config.getoption("--require-real")
-
-    def decide(reason: str) -> None:
-        if required:
-            pytest.fail(f"required in this run, but not available: {reason}")
-        pytest.skip(reason)
-
-    return decide
-
-
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
-def server_kind(
-    request: pytest.FixtureRequest, skip_or_fail: Callable[[str], None]
-) -> ServerKind:
+def server_kind(request: pytest.FixtureRequest) -> ServerKind:
     """Every test with this fixture runs against both kinds of server."""
     from spreed_signaling.testing.real import unavailable_reason
 
@@ -50,7 +48,7 @@ def server_kind(
     if kind == "real":
         reason = unavailable_reason()
         if reason is not None:
-            skip_or_fail(reason)
+            _skip_or_fail(request.config, reason)
     return kind
 
 

@@ -74,6 +74,8 @@ step_python() {
 step_servers() {
     # Without them demo and tests still run on the embedded server, and say so.
     apt_install janus iproute2 || say "no real Janus: only the embedded server is available"
+    .venv/bin/python -m spreed_signaling.testing.real prepare ||
+        say "no real signaling server: only the embedded one is available"
 }
 
 step_browser() {

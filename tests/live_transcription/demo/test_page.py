@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -245,8 +244,6 @@ async def chromium(
     page: CaptionPage, *, reduced: bool = False, **size: int
 ) -> AsyncGenerator[Page, None]:
     """The page in a headless browser; errors of its script fail the test."""
-    if not os.access(CHROMIUM, os.X_OK):
-        pytest.skip("chromium is missing: apt-get install chromium (as root)")
     errors: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(

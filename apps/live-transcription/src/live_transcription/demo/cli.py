@@ -164,7 +164,9 @@ async def _demo(options: DemoOptions, output: Output) -> int:
     async with AsyncExitStack() as stack:
         page = None
         if options.page:
-            page = await stack.enter_async_context(CaptionPage())
+            page = await stack.enter_async_context(
+                CaptionPage(people=[clip.name for clip in clips])
+            )
         stage = await stack.enter_async_context(
             open_stage(
                 options.signaling.value, options.backend, environment, output.step

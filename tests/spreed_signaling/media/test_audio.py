@@ -209,7 +209,9 @@ async def read_track(track: AudioFile, frames: int) -> npt.NDArray[np.int16]:
         got = [await track.recv() for _ in range(frames)]
     times = [frame.pts or 0 for frame in got]
     assert all(later - one == FRAME for one, later in pairwise(times))
-    return np.concatenate([frame.to_ndarray().reshape(-1) for frame in got])
+    stereo = np.concatenate([frame.to_ndarray().reshape(-1, 2) for frame in got])
+    assert np.array_equal(stereo[:, 0], stereo[:, 1])
+    return stereo[:, 0]
 
 
 def level(samples: npt.NDArray[np.int16]) -> float:

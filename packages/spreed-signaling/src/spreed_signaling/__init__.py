@@ -5,6 +5,7 @@ Signaling needs nothing but this package; media is in `spreed_signaling.media`
 (extra `[media]`), servers to test against in `spreed_signaling.testing`.
 """
 
+from ._events import EventStream
 from .client import Client, ClientOptions, Room, connect
 from .connection import TransportOptions
 from .errors import (
@@ -26,7 +27,7 @@ from .errors import (
     TooManyAttempts,
     UsageError,
 )
-from .protocol.auth import InternalAuth, TicketAuth, TokenAuth
+from .protocol.auth import Auth, InternalAuth, TicketAuth, TokenAuth
 from .protocol.events import (
     CallEnded,
     ControlReceived,
@@ -49,6 +50,7 @@ from .protocol.phases import Phase, SessionOptions, SessionStatus
 from .types import IceServer, InCallFlags, Participant
 
 __all__ = [
+    "Auth",
     "BackendNotAllowed",
     "CallEnded",
     "Client",
@@ -59,6 +61,7 @@ __all__ = [
     "CredentialsRefused",
     "DataReceived",
     "Disconnected",
+    "EventStream",
     "EventsLagged",
     "HelloRefused",
     "IceServer",

@@ -6,6 +6,7 @@ yields `AudioChunk`s of 24 kHz mono float32.
 """
 
 from ..errors import MediaError
+from ..protocol.negotiation import SubscriptionOptions
 from .audio import SAMPLE_RATE, AudioChunk, AudioFile
 from .speaker import Speaker, SpeakerStats
 from .subscriptions import Call, CallOptions, Publication
@@ -20,4 +21,5 @@ __all__ = [
     "Publication",
     "Speaker",
     "SpeakerStats",
+    "SubscriptionOptions",
 ]

@@ -218,9 +218,9 @@ class AudioFile(MediaStreamTrack):
         samples = self._next_samples()
         if self.first_voiced_at is None and np.abs(samples).max() >= _VOICED_LEVEL:
             self.first_voiced_at = anyio.current_time()
-        frame = av.AudioFrame.from_ndarray(
-            samples.reshape(1, -1), format="s16", layout="mono"
-        )
+        # Two equal channels, because aiortc's encoder makes two of one, at -3 dB.
+        interleaved = np.repeat(samples, 2).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, format="s16", layout="stereo")
         frame.sample_rate = _RTP_RATE
         frame.pts = self._sent * _PUBLISHED_FRAME
         frame.time_base = fractions.Fraction(1, _RTP_RATE)

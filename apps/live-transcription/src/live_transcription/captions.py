@@ -255,18 +255,15 @@ class _View:
 
     def advance(self, now: float) -> list[CaptionMessage]:
         messages: list[CaptionMessage] = []
-        # Each round either ends or hands the floor to somebody who waited.
-        for _ in range(2 * len(self.lanes) + 1):
-            if self._holder is None:
-                self._holder = self._next()
-            if self._holder is None:
+        # Each round either ends or hands the floor to one of those who waited,
+        # who then waits no more.
+        while (holder := self._holder or self._next()) is not None:
+            self._holder = holder
+            messages += self._speak(holder, now)
+            if self._next() is None or not self._must_yield(holder, now):
                 break
-            messages += self._speak(self._holder, now)
-            if self._next() is None:
-                break
-            messages += self._yield_floor(now)
-            if self._holder is not None:
-                break
+            messages += self._commit(holder)
+            self._holder = None
         return messages
 
     def flush(self, speaker: str, now: float) -> list[CaptionMessage]:
@@ -275,7 +272,7 @@ class _View:
         if lane is None or not lane.waiting:
             return []
         messages = []
-        if self._holder not in (None, speaker):
+        if self._holder is not None and self._holder != speaker:
             messages += self._commit(self._holder)
         self._holder = speaker
         return messages + self._speak(speaker, now)
@@ -328,26 +325,17 @@ class _View:
         lane.waiting_since = None
         return messages
 
-    def _yield_floor(self, now: float) -> list[CaptionMessage]:
-        """Free the floor if its holder has finished, paused, or held it too long."""
-        if self._holder is None:
-            return []
-        lane = self.lanes[self._holder]
+    def _must_yield(self, holder: str, now: float) -> bool:
+        """Whether the floor's holder has finished, paused, or held it too long."""
+        lane = self.lanes[holder]
         waited_since = self._waiting()[0][0]
         over = now >= waited_since + self._rules.hold_s
         paused = now >= lane.active_at + self._rules.pause_s
-        if lane.open and not over and not paused:
-            return []
-        messages = self._commit(self._holder)
-        self._holder = None
-        return messages
+        return over or paused or not lane.open
 
-    def _commit(self, speaker: str | None) -> list[CaptionMessage]:
-        lane = self.lanes.get(speaker or "")
-        chunk = None if lane is None else lane.commit()
-        if speaker is None or chunk is None:
-            return []
-        return [self._message(speaker, chunk, final=True)]
+    def _commit(self, speaker: str) -> list[CaptionMessage]:
+        chunk = self.lanes[speaker].commit()
+        return [] if chunk is None else [self._message(speaker, chunk, final=True)]
 
     def _message(self, speaker: str, chunk: _Chunk, *, final: bool) -> CaptionMessage:
         return CaptionMessage(

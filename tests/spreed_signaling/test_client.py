@@ -475,6 +475,33 @@ class TestTrouble:
                 await next_of(events, SessionResumed)
             assert room.joined and bot.session_id == before
 
+    async def test_what_a_stuck_socket_did_not_take_goes_over_the_next(
+        self, hpb: EmbeddedHpb
+    ) -> None:
+        async with (
+            open_link(hpb.url) as link,
+            connect(hpb.url, auth_for(hpb)) as receiver,
+            receiver.join(ROOM),
+            connect(link.url, auth_for(hpb)) as sender,
+            sender.join(ROOM) as room,
+        ):
+            assert receiver.session_id is not None
+            with receiver.subscribe() as received, sender.subscribe() as events:
+                link.silence()
+                for number in range(200):
+                    data = {"type": "x", "n": number, "text": "x" * 60_000}
+                    room.send_data(receiver.session_id, data, keep_s=30)
+                # More than all buffers on the way hold.
+                for _ in range(1_000):
+                    await anyio.lowlevel.checkpoint()
+                await link.cut()
+                link.unsilence()
+                await next_of(events, SessionResumed)
+                first = (await next_of(received, DataReceived)).data["n"]
+                assert 0 <= first < 199
+                for number in range(first + 1, 200):
+                    assert (await next_of(received, DataReceived)).data["n"] == number
+
     async def test_a_server_that_never_answers_the_hello(self) -> None:
         """The socket opens, and that is all: the status must say what is wrong."""
         from websockets.asyncio.server import ServerConnection, serve

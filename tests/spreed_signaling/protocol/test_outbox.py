@@ -38,6 +38,13 @@ class TestRequestIds:
         assert len(outbox.collect()) == 1
         assert outbox.collect() == []
 
+    def test_some_are_collected_from_the_oldest_on(self) -> None:
+        outbox = Outbox()
+        posted = [outbox.submit(data(number), 9.0)[0] for number in range(3)]
+        assert ids(outbox.collect(1)) == posted[:1]
+        assert ids(outbox.collect(9)) == posted[1:]
+        assert outbox.collect(1) == []
+
 
 class TestLimits:
     """Full queues give up the oldest and say so."""

@@ -205,9 +205,10 @@ async def drive(
 
 
 async def _send_all(websocket: ClientConnection, session: SignalingSession) -> None:
-    for frame in session.messages_to_send():
+    # One at a time: what is taken when the socket breaks is lost with it.
+    while frames := session.messages_to_send(limit=1):
         with anyio.fail_after(_SEND_TIMEOUT_S):
-            await websocket.send(frame)
+            await websocket.send(frames[0])
 
 
 def _lost(websocket: ClientConnection) -> ConnectionLost:

@@ -115,10 +115,11 @@ class Outbox:
         self._waiting.clear()
         return late
 
-    def collect(self) -> list[str]:
-        """Return the frames to send, once."""
-        frames, self._frames = self._frames, deque()
-        return [one.text for one in frames]
+    def collect(self, limit: int | None = None) -> list[str]:
+        """Return the frames to send, once; the oldest if only some are wanted."""
+        count = len(self._frames)
+        wanted = count if limit is None else min(limit, count)
+        return [self._frames.popleft().text for _ in range(wanted)]
 
     def deadline(self) -> float | None:
         """Return when the first waiting message expires; None if none waits."""

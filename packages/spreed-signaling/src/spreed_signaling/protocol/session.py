@@ -285,9 +285,14 @@ class SignalingSession:
 
     # Collect: what the shell does next.
 
-    def messages_to_send(self) -> list[str]:
-        """Return the frames to send, once."""
-        return self._outbox.collect()
+    def messages_to_send(self, limit: int | None = None) -> list[str]:
+        """Return the frames to send, once.
+
+        Args:
+            limit: At most so many, the oldest. What the shell has not taken when
+                the socket breaks is kept for the next one, or reported.
+        """
+        return self._outbox.collect(limit)
 
     def events(self) -> list[SessionEvent]:
         """Return what happened, once."""

@@ -81,7 +81,7 @@ async def test_a_bot_and_a_user_meet(site: Site) -> None:
     alice = site.nextcloud.add_member(ROOM, "alice", "Alice")
     async with connect(site.server.url, bot_auth(site)) as bot, bot.join(ROOM) as room:
         assert bot.session_id is not None and bot.status().in_room and room.joined
-        assert "mcu" in bot.features
+        assert "hello-v2" in bot.features
         with room.subscribe() as events:
             async with AsyncExitStack() as stack:
                 client, user_room = await enter_as(stack, site.server.url, alice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -234,6 +235,9 @@ class TestOffers:
             await room.next_request("requestoffer", "alice")
             payload = {"type": "offer", "sdp": theirs.localDescription.sdp}
             room.signal("mallory", "offer", "666", payload=payload, **{"from": "alice"})
+            with anyio.move_on_after(0.5):
+                await room.next_request("answer", "alice")
+                raise AssertionError("a forged offer was answered")
             room.offer("alice", "1", pc.localDescription.sdp)
             _, answer = await room.next_request("answer", "alice")
             assert answer["sid"] == "1"
@@ -261,6 +265,27 @@ class TestOffers:
                 room.signal("alice", "candidate", "1", payload={"candidate": candidate})
             await listener.wait_for_pitch(440)
             assert listener.speaker.stats.requests == 1
+            tasks.cancel_scope.cancel()
+
+    async def test_peers_that_never_connect_leave_no_task(self, tmp_path: Path) -> None:
+        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
+        async with (
+            open_room() as room,
+            publisher(tone) as pc,
+            Call(as_room(room)) as call,
+            anyio.create_task_group() as tasks,
+        ):
+            room.add("alice")
+            listener = Listener(await first_speaker(call))
+            tasks.start_soon(listener.run)
+            await room.next_request("requestoffer", "alice")
+            for sid in ("1", "2", "3", "4"):
+                # Our answer is never used.
+                room.offer("alice", sid, pc.localDescription.sdp)
+                _, answer = await room.next_request("answer", "alice")
+                assert answer["sid"] == sid
+            names = [task.get_name() for task in asyncio.all_tasks()]
+            assert len([name for name in names if "_hear" in name]) == 1
             tasks.cancel_scope.cancel()
 
     async def test_an_error_about_one_request_is_tried_again(self) -> None:

@@ -39,25 +39,29 @@ def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         nextcloud = NextcloudLink(settings)
-        async with anyio.create_task_group() as tasks:
-            supervisor = Supervisor(
-                settings, tasks, ice_servers=nextcloud.ice_servers, backend=backend
-            )
-            app.state.services = Services(
-                settings=settings,
-                supervisor=supervisor,
-                nextcloud=nextcloud,
-                tasks=tasks,
-            )
-            tasks.start_soon(nextcloud.run)
-            for problem in supervisor.status()["problems"]:
-                _log.warning("%s", problem)
-            try:
-                yield
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await supervisor.close(SHUTDOWN_S)
-                tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                supervisor = Supervisor(
+                    settings, tasks, ice_servers=nextcloud.ice_servers, backend=backend
+                )
+                app.state.services = Services(
+                    settings=settings,
+                    supervisor=supervisor,
+                    nextcloud=nextcloud,
+                    tasks=tasks,
+                )
+                tasks.start_soon(nextcloud.run)
+                for problem in supervisor.status()["problems"]:
+                    _log.warning("%s", problem)
+                try:
+                    yield
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await supervisor.close(SHUTDOWN_S)
+                    tasks.cancel_scope.cancel()
+        finally:
+            # Requests that were under way have ended or been cut off by now.
+            await nextcloud.close()
 
     app = FastAPI(
         title="live_transcription",

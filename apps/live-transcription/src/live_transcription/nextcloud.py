@@ -117,8 +117,6 @@ class NextcloudLink:
                 tasks.start_soon(self._send_logs, renew)
         finally:
             self.logs.detach()
-            with anyio.CancelScope(shield=True):
-                await self._close()
 
     async def report_ready(self) -> None:
         """Report 100 %, with bounded retries; one report at a time."""
@@ -238,9 +236,13 @@ class NextcloudLink:
             )
         return self._clients[limit_s]
 
-    async def _close(self) -> None:
-        """Close connections; nc_py_api has no public way."""
-        with anyio.move_on_after(2.0):
+    async def close(self) -> None:
+        """Close connections, after every task that uses them has ended; bounded.
+
+        Also works in a cancelled scope.
+        """
+        # nc_py_api has no public way.
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
             for client in self._clients.values():
                 adapters: list[Any] = [
                     client._session.adapter,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The budget for refused secrets, and reading Talk's settings."""
+"""Reading Talk's settings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from typing import Any
 import pytest
 
 from live_transcription.nextcloud import parse_ice_servers
-from live_transcription.supervisor import RetryBudget
 from spreed_signaling.types import IceServer
-
-
-def test_people_cannot_get_us_blocked() -> None:
-    budget = RetryBudget(limit=3, window_s=1800, pause_s=1)
-    taken = [at for at in range(0, 100) if budget.take(at / 2)]
-    assert taken == [0, 2, 4]
-    assert not budget.take(1799)
-    assert budget.take(1801)
 
 
 def test_talks_settings_to_ice_servers() -> None:

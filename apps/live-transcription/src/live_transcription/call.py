@@ -9,10 +9,8 @@ and return.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -21,30 +19,25 @@ from attrs import field, frozen
 from kyutai_stream import Backend
 from spreed_signaling import (
     CallEnded,
-    Client,
-    ClientOptions,
     Disconnected,
     IceServer,
     InCallFlags,
-    InternalAuth,
-    InternalSecretRefused,
     ParticipantChanged,
-    Phase,
     RequestErrored,
     Room,
     RoomLeft,
     SessionEvent,
     SessionFinished,
     SignalingError,
-    TransportOptions,
-    connect,
 )
 from spreed_signaling.media import Call as MediaCall
 from spreed_signaling.media import Speaker
 
 from .captions import CaptionPolicy, CaptionRules
 from .config import Settings
+from .gate import Gate
 from .intent import CallIntent
+from .presence import Presence
 from .readers import Readers
 from .speakers import SpeakerFeed
 
@@ -68,6 +61,8 @@ class CallServices:
     """One token for each speaker who may be transcribed at the same time."""
     ice_servers: Callable[[], Awaitable[tuple[IceServer, ...]]] = field(repr=False)
     """Asked once for each call; never raises, bounded."""
+    gate: Gate
+    """Who may try while the signaling server refuses us."""
 
 
 class LiveCall:
@@ -89,12 +84,16 @@ class LiveCall:
             now=anyio.current_time(),
         )
         self._policy = CaptionPolicy(CaptionRules(partials=settings.partials))
-        self._client: Client | None = None
-        self._room: Room | None = None
+        self._presence = Presence(
+            intent.room_token,
+            settings,
+            services.gate,
+            on_event=self._take,
+            in_room=self._listen,
+        )
         self._feeds: dict[str, SpeakerFeed] = {}
         self._departed: set[str] = set()
         self._caption_requests: deque[str] = deque(maxlen=_REMEMBERED_REQUESTS)
-        self._joined_once = False
         self._company = False
         self._ended = anyio.Event()
         self._wake = anyio.Event()
@@ -139,8 +138,7 @@ class LiveCall:
 
     def retry_now(self) -> None:
         """A person asked: skip the pause before the next attempt to connect."""
-        if self._client is not None and not self._in_room:
-            self._client.retry_now()
+        self._presence.retry_now()
 
     def end(self, reason: str) -> None:
         """Leave: bring out the last words, say goodbye."""
@@ -181,34 +179,20 @@ class LiveCall:
         Raises:
             SignalingError: If the server put us out for good.
         """
-        settings = self._services.settings
-        auth = InternalAuth(
-            secret=settings.internal_secret, backend_url=settings.backend_url or ""
-        )
-        options = ClientOptions(transport=TransportOptions(ssl=_ssl(settings)))
-        async with AsyncExitStack() as stack:
-            self._client = client = await stack.enter_async_context(
-                connect(settings.hpb_url or "", auth, options=options, wait_s=None)
-            )
-            # Before joining, so that nobody is missed.
-            events = stack.enter_context(client.subscribe())
-            self._room = await stack.enter_async_context(
-                client.join(self.room_token, in_call=InCallFlags.IN_CALL, wait_s=None)
-            )
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, events)
-                tasks.start_soon(self._listen, self._room)
-                tasks.start_soon(self._keep_time)
-                await self._ended.wait()
-                await self._finish()
-                tasks.cancel_scope.cancel()
-        self._client = self._room = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stay)
+            tasks.start_soon(self._keep_time)
+            await self._ended.wait()
+            await self._finish()
+            tasks.cancel_scope.cancel()
 
-    async def _watch(self, events: Any) -> None:
-        async for event in events:
-            self._note(event)
-            self._look_for_readers()
+    async def _stay(self) -> None:
+        await self._presence.keep()
         self.end("the session is over")
+
+    def _take(self, event: SessionEvent) -> None:
+        self._note(event)
+        self._look_for_readers()
 
     def _note(self, event: SessionEvent) -> None:
         match event:
@@ -241,13 +225,12 @@ class LiveCall:
         self.last_error = text
 
     @property
-    def _in_room(self) -> bool:
-        return self._room is not None and self._room.joined
+    def _room(self) -> Room | None:
+        return self._presence.room
 
     def _look_for_readers(self) -> None:
         now = anyio.current_time()
-        joined = self._in_room
-        self._joined_once = self._joined_once or joined
+        joined = self._presence.joined
         people = [] if self._room is None else self._room.participants.values()
         self._company = company = any(
             one.in_call & InCallFlags.IN_CALL and not one.internal for one in people
@@ -353,7 +336,9 @@ class LiveCall:
 
     def status(self) -> dict[str, Any]:
         """Return how the call is doing, in plain words; no names, no speech."""
-        state, detail = self._describe()
+        state, detail = self._presence.describe()
+        if self.ending:
+            state, detail = "leaving", self.end_reason
         feeds = list(self._feeds.values())
         past = self._past
         return {
@@ -376,40 +361,3 @@ class LiveCall:
             "errors": past["errors"] + sum(feed.errors for feed in feeds),
             "last_error": self.last_error,
         }
-
-    @property
-    def secret_refused(self) -> bool:
-        """Whether the signaling server refuses the internal secret."""
-        if self._client is None:
-            return False
-        return isinstance(self._client.status().error, InternalSecretRefused)
-
-    def _describe(self) -> tuple[str, str]:
-        """The state in one or two words, and why."""
-        if self.ending:
-            return "leaving", self.end_reason
-        if self._client is None:
-            return "connecting", ""
-        if self._in_room:
-            return "in call", ""
-        status = self._client.status()
-        detail = "" if status.error is None else str(status.error)
-        if status.retry_at is not None and status.error is not None:
-            wait_s = max(0.0, status.retry_at - anyio.current_time())
-            detail += f"; next attempt in {wait_s:.0f} s"
-        if status.error is not None and not status.error.retryable:
-            return "refused", detail
-        if status.phase is Phase.FINISHED:
-            return "failed", detail
-        return ("reconnecting" if self._joined_once else "connecting"), detail
-
-
-def _ssl(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.skip_cert_verify or not (settings.hpb_url or "").startswith(
-        "https"
-    ):
-        return None
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -8,7 +8,6 @@ and joining a call may take minutes. They note what is wanted; tasks do the rest
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,10 +22,11 @@ from spreed_signaling.protocol.backoff import retry_delays
 
 from .call import CallServices, LiveCall
 from .config import Settings
+from .gate import Gate
 from .intent import CallIntent
 from .languages import supported
 
-__all__ = ["CaptionsRefused", "RetryBudget", "Supervisor"]
+__all__ = ["CaptionsRefused", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,39 +36,6 @@ _KEPT_S = 600.0
 
 class CaptionsRefused(Exception):
     """Captions cannot start: something is not configured, or there is no room."""
-
-
-class RetryBudget:
-    """How often people may make us try a refused secret again.
-
-    Args:
-        limit: Attempts within the window.
-        window_s: Seconds.
-        pause_s: Least seconds between two attempts.
-
-    Source:
-        HPB 2.0.2 blocks an address after ten failed hellos within 30 minutes;
-        seven of them happen without anybody asking.
-    """
-
-    def __init__(
-        self, *, limit: int = 6, window_s: float = 1800.0, pause_s: float = 1.0
-    ) -> None:
-        self._times: deque[float] = deque(maxlen=limit)
-        self._limit = limit
-        self._window_s = window_s
-        self._pause_s = pause_s
-
-    def take(self, now: float) -> bool:
-        """Count an attempt; False if it must not be made."""
-        while self._times and now >= self._times[0] + self._window_s:
-            self._times.popleft()
-        if self._times and now < self._times[-1] + self._pause_s:
-            return False
-        if len(self._times) >= self._limit:
-            return False
-        self._times.append(now)
-        return True
 
 
 @define(eq=False)
@@ -90,6 +57,7 @@ class Supervisor:
         tasks: Where the calls run.
         ice_servers: See `CallServices.ice_servers`.
         backend: The recogniser, for tests; None loads the configured one.
+        gate: Other rules than the usual ones, for tests.
     """
 
     def __init__(
@@ -99,6 +67,7 @@ class Supervisor:
         *,
         ice_servers: Callable[[], Awaitable[tuple[IceServer, ...]]],
         backend: Backend | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._settings = settings
         self._tasks = tasks
@@ -107,7 +76,7 @@ class Supervisor:
         self._places = anyio.CapacityLimiter(settings.max_speakers)
         self._entries: dict[str, _Entry] = {}
         self._leaving: set[_Entry] = set()
-        self._budget = RetryBudget()
+        self._gate = Gate() if gate is None else gate
         self._accepting = True
 
     # Requests. Never wait.
@@ -129,14 +98,14 @@ class Supervisor:
         entry = self._entries.get(room_token)
         if entry is None or entry.call.ending:
             self._start(room_token, nc_session_id, language)
+            self._gate.press()
             return
         entry.call.add_reader(nc_session_id)
         if lang_id is not None:
             entry.call.set_language(language)
         if entry.failed:
             entry.again.set()
-        if not entry.call.secret_refused or self._budget.take(anyio.current_time()):
-            entry.call.retry_now()
+        entry.call.retry_now()
 
     def disable(self, room_token: str, nc_session_id: str) -> None:
         """Somebody switched captions off; unknown ones are ignored."""
@@ -203,6 +172,7 @@ class Supervisor:
             backend=self._ready_backend(),
             places=self._places,
             ice_servers=self._ice_servers,
+            gate=self._gate,
         )
         old = self._entries.get(room_token)
         running = sum(not entry.failed for entry in self._entries.values())

@@ -4,17 +4,21 @@
 Each speaker is supervised apart. The session itself survives lost connections;
 when it fails for good (wrong key, recogniser broken), it is opened again with
 growing pauses while the other speakers go on.
+
+Audio goes through a backlog: a session gets it only while its recogniser listens,
+and no faster than it is taken, so that little is lost with a session that fails.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import Factory, define, field
 
 from kyutai_stream import (
     Backend,
@@ -24,11 +28,17 @@ from kyutai_stream import (
     Partial,
     Session,
     SessionEvent,
+    SessionOptions,
+    SessionState,
     StateChanged,
     open_session,
 )
-from spreed_signaling.media import AudioChunk
 from spreed_signaling.protocol.backoff import retry_delays
+
+from .backlog import Backlog
+
+if TYPE_CHECKING:
+    from spreed_signaling.media import AudioChunk
 
 __all__ = ["AudioSource", "CaptionListener", "SpeakerFeed"]
 
@@ -36,6 +46,18 @@ _log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 3.0
 """Longest wait for the last words of a speaker who stopped."""
+
+BACKLOG_S = 30.0
+"""Most audio that waits for the recogniser."""
+
+_LISTENING = {SessionState.READY, SessionState.DRAINING}
+
+_AHEAD_S = 2.0
+"""Audio that a session holds itself; it is lost if the session fails for good."""
+
+_STALL_S = 0.3
+"""Audio this late is a pause: the last words are flushed out. Sessions do so
+themselves for live audio; after a backlog they would wait as long as it was."""
 
 
 class AudioSource(Protocol):
@@ -72,9 +94,27 @@ class _Line:
 
     lang_id: str
     previous: anyio.Event | None
-    session: Session | None = None
-    ending: anyio.Event = field(factory=anyio.Event)
+    backlog: Backlog = Factory(lambda: Backlog(BACKLOG_S))
+    listening: bool = False
+    """Whether a session's recogniser takes audio now."""
+    playout: float = -math.inf
+    """When the audio handed over would have been played, on the loop's clock."""
+    unflushed: bool = False
+    """Whether audio was handed over since we asked for its words."""
+    ending: bool = False
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     done: anyio.Event = field(factory=anyio.Event)
+    changed: anyio.Event = field(factory=anyio.Event)
+
+    def notify(self) -> None:
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
+
+    def end(self) -> None:
+        """Bring out the last words within a bounded time."""
+        self.ending = True
+        self.scope.deadline = anyio.current_time() + LAST_WORDS_S
+        self.notify()
 
 
 class SpeakerFeed:
@@ -112,7 +152,10 @@ class SpeakerFeed:
         self.gap_s = 0.0
         """Seconds of audio that were never transcribed."""
         self.dropped_s = 0.0
-        """Seconds of audio refused because the recogniser was away or too slow."""
+        """Seconds of audio given up because the recogniser was away or too slow;
+        part of `gap_s`."""
+        self._dropping = False
+        """Whether the oldest audio that waits follows audio given up."""
         self.errors = 0
         self.last_error = ""
 
@@ -141,7 +184,7 @@ class SpeakerFeed:
         self._lang_id = lang_id
         line = self._line
         if line is not None and self._tasks is not None:
-            self._end(line)
+            line.end()
             self._open(self._tasks, line.done)
 
     def stop(self) -> None:
@@ -163,7 +206,7 @@ class SpeakerFeed:
                 await self._stopping.wait()
                 pumping.cancel_scope.cancel()
             if self._line is not None:
-                self._end(self._line)
+                self._line.end()
                 with anyio.move_on_after(LAST_WORDS_S):
                     await self._line.done.wait()
             tasks.cancel_scope.cancel()
@@ -183,70 +226,109 @@ class SpeakerFeed:
         # Nobody asked: what is said now is nobody's business.
         if not self._listener.wanted or self._tasks is None:
             return
-        if self._line is None:
-            self._open(self._tasks, None)
+        line = self._line or self._open(self._tasks, None)
         if chunk.gap_samples:
             self._missed(chunk.gap_samples / chunk.sample_rate)
         if not len(chunk.samples):
             return
-        session = None if self._line is None else self._line.session
-        duration_s = len(chunk.samples) / chunk.sample_rate
-        try:
-            taken = session is not None and session.try_push(
-                chunk.samples, media_time=chunk.media_time_s
-            )
-        except Exception:
-            # The session has failed; whoever iterates over it reports why.
-            taken = False
-        if not taken:
-            self.dropped_s += duration_s
+        self._dropped(line.backlog.put(chunk))
+        line.notify()
 
-    def _open(self, tasks: TaskGroup, previous: anyio.Event | None) -> None:
-        self._line = _Line(self._lang_id, previous)
-        tasks.start_soon(self._keep_session, self._line)
-
-    def _end(self, line: _Line) -> None:
-        line.ending.set()
+    def _open(self, tasks: TaskGroup, previous: anyio.Event | None) -> _Line:
+        self._line = line = _Line(self._lang_id, previous)
+        tasks.start_soon(self._keep_session, line)
+        return line
 
     async def _keep_session(self, line: _Line) -> None:
         """Keep a session open, again after each failure, until the line ends."""
-        for delay_s in retry_delays():
-            try:
-                await self._use_session(line)
-            except Exception as exc:
-                # One speaker's recogniser: also what it should never raise.
-                self._failed("speech-to-text", exc)
+        try:
+            with line.scope:
+                for delay_s in retry_delays():
+                    await self._try_session(line)
+                    if line.ending:
+                        break
+                    self._state = f"failed, next attempt in {delay_s:.0f} s"
+                    with anyio.move_on_after(delay_s):
+                        while not line.ending:
+                            await line.changed.wait()
+            if line.scope.cancelled_caught:
                 self._listener.close(self.session_id)
-            finally:
-                line.session = None
-            if line.ending.is_set():
-                break
-            self._state = f"failed, next attempt in {delay_s:.0f} s"
-            with anyio.move_on_after(delay_s):
-                await line.ending.wait()
-        line.done.set()
+        finally:
+            self._dropped(line.backlog.clear())
+            line.done.set()
+
+    async def _try_session(self, line: _Line) -> None:
+        try:
+            await self._use_session(line)
+        except Exception as exc:
+            # One speaker's recogniser: also what it should never raise.
+            self._failed("speech-to-text", exc)
+            self._listener.close(self.session_id)
+        finally:
+            line.listening = False
 
     async def _use_session(self, line: _Line) -> None:
+        options = SessionOptions(input_buffer_s=_AHEAD_S)
         async with (
-            open_session(self._backend, language=line.lang_id) as session,
+            open_session(
+                self._backend, language=line.lang_id, options=options
+            ) as session,
             anyio.create_task_group() as tasks,
         ):
-            line.session = session
-
-            async def end_input() -> None:
-                await line.ending.wait()
-                await session.end_input()
-
-            tasks.start_soon(end_input)
+            tasks.start_soon(self._hand_over, line, session)
             if line.previous is not None:
                 # The words of the language before come first.
                 with anyio.move_on_after(LAST_WORDS_S):
                     await line.previous.wait()
             async for event in session:
-                self._take(event, line.lang_id)
+                self._take(event, line)
             tasks.cancel_scope.cancel()
 
-    def _take(self, event: SessionEvent, lang_id: str) -> None:
+    async def _hand_over(self, line: _Line, session: Session) -> None:
+        """Give the session what waits while it listens; after the last, end it."""
+        line.playout, line.unflushed = -math.inf, False
+        while True:
+            if line.listening and line.backlog:
+                if not await self._push_one(line, session):
+                    return
+            elif line.ending and not line.backlog:
+                await session.end_input()
+                return
+            else:
+                await self._wait(line, session)
+
+    async def _push_one(self, line: _Line, session: Session) -> bool:
+        chunk = line.backlog.take()
+        taken = False
+        try:
+            # Waits for room; when cancelled meanwhile, nothing was taken.
+            await session.push(chunk.samples, media_time=chunk.media_time_s)
+            taken = True
+        except Exception:
+            # The session has failed; whoever iterates over it reports why.
+            return False
+        finally:
+            if not taken:
+                self._dropped(line.backlog.put_back(chunk))
+        duration_s = len(chunk.samples) / chunk.sample_rate
+        line.playout = max(line.playout, anyio.current_time()) + duration_s
+        line.unflushed = True
+        self._dropping = False
+        return True
+
+    async def _wait(self, line: _Line, session: Session) -> None:
+        """Wait for news; flush when a backlog is followed by silence."""
+        changed = line.changed
+        behind = line.unflushed and line.playout > anyio.current_time() + _STALL_S
+        with anyio.move_on_after(_STALL_S if behind else math.inf) as scope:
+            await changed.wait()
+        if scope.cancelled_caught:
+            line.unflushed = False
+            # Only asked for: the words come as events.
+            await session.flush(timeout_s=0.0)
+
+    def _take(self, event: SessionEvent, line: _Line) -> None:
+        lang_id = line.lang_id
         match event:
             case Partial(text=text):
                 self._listener.partial(self.session_id, text, lang_id)
@@ -256,6 +338,8 @@ class SpeakerFeed:
                 self._missed(end - start)
             case StateChanged(state=state, detail=detail):
                 self._state = state.value
+                line.listening = state in _LISTENING
+                line.notify()
                 if detail:
                     self.last_error = detail
             case LanguageMismatch(expected=expected, detected=detected):
@@ -265,6 +349,20 @@ class SpeakerFeed:
                     expected,
                     extra=self._log_fields,
                 )
+
+    def _dropped(self, seconds: float) -> None:
+        """Count audio that was given up; one hole as long as it goes on."""
+        if not seconds:
+            return
+        self.dropped_s += seconds
+        self.gap_s += seconds
+        if not self._dropping:
+            self._dropping = True
+            self.gaps += 1
+            _log.warning(
+                "audio waited too long for the recogniser: the oldest is lost",
+                extra=self._log_fields,
+            )
 
     def _missed(self, seconds: float) -> None:
         self.gaps += 1

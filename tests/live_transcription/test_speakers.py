@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""No audio is lost silently or heard twice on its way to the recogniser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import numpy as np
+import numpy.typing as npt
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kyutai_stream import AuthError
+from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
+from live_transcription.backlog import Backlog
+from live_transcription.speakers import LAST_WORDS_S, SpeakerFeed
+from spreed_signaling.media import AudioChunk
+
+RATE = 24_000
+FRAME = 1920
+"""Samples of 80 ms, so that no part of a frame is held back at the end."""
+REFUSE = ConnectionScript(refuse=AuthError("the key is not accepted"))
+
+
+def chunk(number: int, size: int = FRAME) -> AudioChunk:
+    """Audio in which every sample tells its own place; none is zero."""
+    begin = number * size
+    numbers = np.arange(begin + 1, begin + size + 1, dtype=np.float32)
+    samples = numbers / np.float32(2**23)
+    return AudioChunk(samples=samples, media_time_s=begin / RATE)
+
+
+class Microphone:
+    """A speaker whose audio comes when the test says so."""
+
+    session_id = "speaker"
+
+    def __init__(self) -> None:
+        send, receive = anyio.create_memory_object_stream[AudioChunk](10_000)
+        self._send, self._receive = send, receive
+        self.said = 0
+
+    def say(self, seconds: float) -> None:
+        for _ in range(round(seconds * RATE / FRAME)):
+            self._send.send_nowait(chunk(self.said))
+            self.said += 1
+
+    def stop(self) -> None:
+        self._send.close()
+
+    async def audio(self) -> AsyncIterator[AudioChunk]:
+        with self._receive:
+            async for one in self._receive:
+                yield one
+
+
+@define
+class Listener:
+    wanted: bool = True
+    finals: list[str] = field(factory=list)
+
+    def partial(self, session_id: str, text: str, lang_id: str) -> None: ...
+
+    def final(self, session_id: str, text: str, lang_id: str) -> None:
+        self.finals.append(text)
+
+    def close(self, session_id: str) -> None: ...
+
+
+class Scene:
+    def __init__(self, *scripts: ConnectionScript) -> None:
+        self.backend = ScriptedBackend(*scripts)
+        self.microphone = Microphone()
+        self.listener = Listener()
+        self.feed = SpeakerFeed(
+            self.microphone,
+            backend=self.backend,
+            lang_id="en",
+            listener=self.listener,
+            room_token="room",
+        )
+
+    def heard(self) -> npt.NDArray[np.int64]:
+        """Numbers of the samples that reached the recogniser, in order, from 0."""
+        frames = [
+            np.asarray(frame)
+            for connection in self.backend.connections
+            for frame in connection.frames
+        ]
+        samples = np.concatenate(frames) if frames else np.zeros(0, np.float32)
+        numbers: npt.NDArray[np.int64]
+        numbers = np.rint(samples[samples != 0] * 2**23).astype(np.int64)
+        return numbers - 1
+
+    async def until(self, condition: Any, limit_s: float = 8) -> None:
+        with anyio.fail_after(limit_s):
+            # Neither the feed nor the backend tells of its progress.
+            while not condition():  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+    def all_heard(self) -> bool:
+        return len(self.heard()) == self.microphone.said * FRAME
+
+
+def counters(feed: SpeakerFeed) -> tuple[int, float, float]:
+    return feed.gaps, round(feed.gap_s, 6), round(feed.dropped_s, 6)
+
+
+async def test_the_first_sound_is_heard() -> None:
+    scene = Scene()
+    scene.microphone.say(0.08)
+    scene.microphone.stop()
+    with anyio.fail_after(LAST_WORDS_S):
+        await scene.feed.run()
+    assert np.array_equal(scene.heard(), np.arange(FRAME))
+    assert counters(scene.feed) == (0, 0, 0)
+
+
+async def test_everything_is_heard_in_order_across_a_failure() -> None:
+    scene = Scene(REFUSE, ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(10)
+        await scene.until(lambda: scene.feed.errors == 1)
+        # It waits to be opened again.
+        scene.microphone.say(10)
+        await scene.until(scene.all_heard)
+        # It is open.
+        scene.microphone.say(10)
+        scene.microphone.stop()
+    assert np.array_equal(scene.heard(), np.arange(scene.microphone.said * FRAME))
+    assert counters(scene.feed) == (0, 0, 0)
+
+
+async def test_a_session_that_fails_takes_little_with_it() -> None:
+    scene = Scene(ConnectionScript(lose_after=25), REFUSE, ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(25)
+        last = scene.microphone.said * FRAME - 1
+        await scene.until(lambda: last in scene.heard())
+        scene.microphone.stop()
+    heard = scene.heard()
+    assert np.all(np.diff(heard) > 0)
+    missing_s = scene.microphone.said * FRAME / RATE - len(heard) / RATE
+    assert 0 < missing_s <= scene.feed.gap_s + 1e-6
+    assert missing_s < 3.0
+    assert scene.feed.dropped_s == 0
+
+
+async def test_an_overflow_is_counted_exactly() -> None:
+    scene = Scene(REFUSE, ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(0.08)
+        await scene.until(lambda: scene.feed.errors == 1)
+        scene.microphone.say(40)
+        last = scene.microphone.said * FRAME - 1
+        await scene.until(lambda: last in scene.heard())
+        scene.microphone.say(0.8)
+        scene.microphone.stop()
+    said = scene.microphone.said * FRAME
+    assert np.array_equal(scene.heard(), np.arange(said - round(30.8 * RATE), said))
+    assert counters(scene.feed) == (1, 10.08, 10.08)
+
+
+async def test_a_recogniser_that_never_comes_costs_all_and_ends_in_time() -> None:
+    scene = Scene(ConnectionScript(never_ready=True))
+    scene.microphone.say(8)
+    scene.microphone.stop()
+    with anyio.fail_after(LAST_WORDS_S + 0.5):
+        await scene.feed.run()
+    assert counters(scene.feed) == (1, 8, 8)
+
+
+async def test_a_recogniser_that_stops_reading_is_waited_for_and_left() -> None:
+    scene = Scene(ConnectionScript(stop_reading_after=5))
+    scene.microphone.say(20)
+    scene.microphone.stop()
+    with anyio.fail_after(LAST_WORDS_S + 0.5):
+        await scene.feed.run()
+    assert len(scene.heard()) == 5 * FRAME
+    # No more than two seconds were with the session.
+    assert scene.feed.dropped_s == pytest.approx(18, abs=0.2)
+
+
+async def test_audio_of_the_old_language_stays_there() -> None:
+    scene = Scene(ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(8)
+        await scene.until(lambda: bool(scene.backend.requests))
+        scene.feed.set_language("fr")
+        scene.microphone.say(8)
+        await scene.until(scene.all_heard)
+        scene.microphone.stop()
+    assert [request.language for request in scene.backend.requests] == ["en", "fr"]
+    assert np.array_equal(scene.heard(), np.arange(scene.microphone.said * FRAME))
+    assert counters(scene.feed) == (0, 0, 0)
+
+
+async def test_the_last_words_after_a_backlog_come_at_once() -> None:
+    word = ScriptedWord(text="hello", start=11.0, end=11.9)
+    scene = Scene(REFUSE, ConnectionScript(words=(word,)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(12)
+        await scene.until(scene.all_heard)
+        # She is silent (muted: no audio at all) and does not leave.
+        await scene.until(lambda: scene.listener.finals == ["hello"], limit_s=2)
+        scene.microphone.stop()
+
+
+async def test_nobody_asked_nobody_listens() -> None:
+    scene = Scene()
+    scene.listener.wanted = False
+    scene.microphone.say(1)
+    scene.microphone.stop()
+    await scene.feed.run()
+    assert scene.backend.requests == []
+    assert counters(scene.feed) == (0, 0, 0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["put", "take", "return"]), max_size=60))
+def test_a_backlog_keeps_order_and_books(steps: list[str]) -> None:
+    size = RATE // 10
+    backlog = Backlog(1.0)
+    waiting: list[float] = []
+    put = taken = 0
+    dropped_s = 0.0
+    for step in steps:
+        if step == "put":
+            one = chunk(put, size)
+            dropped_s += backlog.put(one)
+            waiting = [*waiting, one.media_time_s][-10:]
+            put += 1
+        elif waiting:
+            one = backlog.take()
+            assert one.media_time_s == waiting[0]
+            if step == "return":
+                dropped_s += backlog.put_back(one)
+            else:
+                waiting, taken = waiting[1:], taken + 1
+        assert bool(backlog) == bool(waiting)
+    left_s = backlog.clear()
+    assert left_s == pytest.approx(len(waiting) / 10)
+    assert put / 10 == pytest.approx(taken / 10 + dropped_s + left_s)

@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip("pocketsphinx")
 
+from kyutai_stream.audio import Resampler
 from kyutai_stream.backends.pocketsphinx import worker as program
 
 
@@ -90,10 +91,11 @@ def test_it_decodes_and_ends_with_its_input(
 ) -> None:
     assert running.stdout is not None and running.stdin is not None
     assert json.loads(running.stdout.readline()) == {"ready": True}
-    audio = meeting_16k[:64_000].tobytes()
+    speech = Resampler(16_000).push(meeting_16k[:64_000] * np.float32(1 / 32768))
+    audio = (speech * 32767).astype("<i2").tobytes()
     running.stdin.write(message(b"B") + message(b"A", audio) + message(b"E"))
     running.stdin.flush()
-    assert json.loads(running.stdout.readline())["samples"] == 64_000
+    assert json.loads(running.stdout.readline())["samples"] == len(speech)
     final = json.loads(running.stdout.readline())["final"]
     assert "application" in [word for word, _, _ in final]
     running.stdin.close()

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from ...audio import MODEL_RATE, Resampler
 from ...backend import Capabilities, Connection, ConnectionEvent, ConnectRequest, Ready
 from ...errors import BackendUnavailable, ConnectFailed
 from ._connection import PocketsphinxConnection
@@ -34,7 +33,7 @@ class PocketsphinxBackend:
         start_timeout_s: Time for the worker to load its model (about 1 s).
 
     Raises:
-        BackendUnavailable: If pocketsphinx or scipy is not installed.
+        BackendUnavailable: If pocketsphinx is not installed.
     """
 
     name = "pocketsphinx"
@@ -50,8 +49,6 @@ class PocketsphinxBackend:
             raise BackendUnavailable(
                 "pocketsphinx is not installed: install kyutai-stream[pocketsphinx]"
             )
-        # Says now, and not in mid-call, that scipy is missing.
-        Resampler(MODEL_RATE, 16_000)
         self._hangover_s = hangover_s
         self._start_timeout_s = start_timeout_s
 

@@ -13,7 +13,7 @@ import numpy as np
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field
 
-from ...audio import MODEL_RATE, Resampler
+from ...audio import MODEL_RATE
 from ...backend import (
     ConnectionEvent,
     Flushed,
@@ -29,8 +29,6 @@ from ...errors import ConnectionLost
 from ._process import Worker
 
 logger = logging.getLogger(__name__)
-
-DECODER_RATE = 16_000
 
 PREROLL_FRAMES = 4
 """Frames before the detected onset that are decoded too (0.32 s): soft beginnings."""
@@ -72,9 +70,8 @@ class PocketsphinxConnection:
 
     def _begin(self) -> None:
         self._detector = SpeechDetector(hangover_s=self._hangover_s)
-        self._resampler = Resampler(MODEL_RATE, DECODER_RATE)
         self._preroll: deque[bytes] = deque(maxlen=PREROLL_FRAMES)
-        self._resampled = 0
+        self._taken = 0
         self._frames = 0
 
     # -- the sending task ----------------------------------------------------------
@@ -82,8 +79,8 @@ class PocketsphinxConnection:
     async def send(self, frame: Frame) -> None:
         """Look for speech in one frame and have it decoded if there is."""
         changes = self._detector.push(frame)
-        audio = _to_int16(self._resampler.push(frame))
-        self._resampled += len(audio) // 2
+        audio = _to_int16(frame)
+        self._taken += len(frame)
         self._frames += 1
         current = self._current()
         if current is not None:
@@ -93,7 +90,7 @@ class PocketsphinxConnection:
         for change in changes:
             await self._change(change)
         current = self._current()
-        if current is not None and current.sent >= LONGEST_S * DECODER_RATE:
+        if current is not None and current.sent >= LONGEST_S * MODEL_RATE:
             await self._finish(current)
             await self._start()
         elif current is None:
@@ -131,7 +128,7 @@ class PocketsphinxConnection:
     async def _start(self) -> None:
         audio = b"".join(self._preroll)
         self._preroll.clear()
-        start = (self._resampled - len(audio) // 2) / DECODER_RATE
+        start = (self._taken - len(audio) // 2) / MODEL_RATE
         utterance = _Utterance(start=start)
         self._utterances.append(utterance)
         await self._worker.send(b"B")
@@ -213,7 +210,7 @@ class PocketsphinxConnection:
         if final:
             fresh = utterance.agreement.final(words)
         else:
-            fresh = utterance.agreement.hypothesis(words, at / DECODER_RATE)
+            fresh = utterance.agreement.hypothesis(words, at / MODEL_RATE)
         for word in fresh:
             index = self._words
             self._words += 1

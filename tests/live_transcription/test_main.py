@@ -167,3 +167,11 @@ def test_every_variable_is_documented() -> None:
 def test_scripts_are_valid_shell() -> None:
     for name in ("start.sh", "healthcheck.sh"):
         subprocess.run(["/bin/sh", "-n", str(APP / name)], check=True)
+
+
+def test_webrtc_is_loaded_with_the_first_call_only() -> None:
+    code = "import sys, live_transcription.app; print('aiortc' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"

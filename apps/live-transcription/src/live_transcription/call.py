@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from attrs import field, frozen
@@ -30,8 +30,6 @@ from spreed_signaling import (
     SessionFinished,
     SignalingError,
 )
-from spreed_signaling.media import Call as MediaCall
-from spreed_signaling.media import Speaker
 
 from .captions import CaptionPolicy, CaptionRules
 from .config import Settings
@@ -40,6 +38,10 @@ from .intent import CallIntent
 from .presence import Presence
 from .readers import Readers
 from .speakers import SpeakerFeed
+
+if TYPE_CHECKING:
+    from spreed_signaling.media import Call as MediaCall
+    from spreed_signaling.media import Speaker
 
 __all__ = ["CallIntent", "CallServices", "LiveCall"]
 
@@ -252,8 +254,10 @@ class LiveCall:
 
     async def _listen(self, room: Room) -> None:
         ice_servers = await self._services.ice_servers()
+        # In a thread: requests are answered meanwhile.
+        media_call = await anyio.to_thread.run_sync(_load_media)
         async with (
-            MediaCall(room, ice_servers=ice_servers) as call,
+            media_call(room, ice_servers=ice_servers) as call,
             anyio.create_task_group() as tasks,
         ):
             async for speaker in call.speakers():
@@ -361,3 +365,10 @@ class LiveCall:
             "errors": past["errors"] + sum(feed.errors for feed in feeds),
             "last_error": self.last_error,
         }
+
+
+def _load_media() -> type[MediaCall]:
+    """Import WebRTC, which takes a third of the app's start, for the first call."""
+    from spreed_signaling.media import Call
+
+    return Call

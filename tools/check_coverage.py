@@ -1,0 +1,62 @@
+"""Require full branch coverage of the pure parts, from their own tests.
+
+Only these run under coverage: tests with real media and real servers are about
+time, and tracing would slow them down.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+PURE = [
+    "packages/spreed-signaling/src/spreed_signaling/protocol/*",
+    "packages/kyutai-stream/src/kyutai_stream/core/*",
+    "packages/kyutai-stream/src/kyutai_stream/transcript.py",
+    "apps/live-transcription/src/live_transcription/captions.py",
+    "apps/live-transcription/src/live_transcription/gate.py",
+    "apps/live-transcription/src/live_transcription/readers.py",
+]
+TESTS = [
+    "tests/spreed_signaling/protocol",
+    "tests/kyutai_stream/core",
+    "tests/kyutai_stream/test_transcript.py",
+    "tests/live_transcription/test_captions.py",
+    "tests/live_transcription/test_gate.py",
+    "tests/live_transcription/test_readers.py",
+]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"COVERAGE_FILE": str(Path(folder) / "data")}
+        coverage = [sys.executable, "-m", "coverage"]
+        include = f"--include={','.join(PURE)}"
+        report = ["--fail-under=100", "--show-missing", "--skip-covered"]
+        for command in (
+            [
+                *coverage,
+                "run",
+                "--rcfile=",
+                "--branch",
+                include,
+                "-m",
+                "pytest",
+                "-q",
+                *TESTS,
+            ],
+            [*coverage, "report", include, *report],
+        ):
+            status = subprocess.call(command, cwd=ROOT, env=environment)
+            if status:
+                return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

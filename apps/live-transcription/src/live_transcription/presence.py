@@ -6,7 +6,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio
 from attrs import define, field
@@ -146,7 +146,7 @@ class Presence:
             case SessionStarted():
                 self._gate.accepted()
             case Disconnected(error=error):
-                if isinstance(error, HelloRefused) and not error.retryable:
+                if _for_all(error):
                     self._gate.refused(self._visitor, error)
                 else:
                     self._gate.failed(self._visitor, str(error))
@@ -165,8 +165,7 @@ class Presence:
     def _hurry(self) -> None:
         if self._client is None:
             return
-        error = self._client.status().error
-        if not isinstance(error, HelloRefused) or error.retryable:
+        if not _for_all(self._client.status().error):
             self._client.retry_now()
 
     def describe(self) -> tuple[str, str]:
@@ -176,7 +175,7 @@ class Presence:
         if self.joined:
             return "in call", ""
         status = self._client.status()
-        if status.error is None:
+        if status.error is None or _for_all(status.error):
             state, detail = self._gate.describe()
         else:
             state, detail = "connecting", str(status.error)
@@ -184,12 +183,17 @@ class Presence:
                 wait_s = max(0.0, status.retry_at - anyio.current_time())
                 detail += f"; next attempt in {wait_s:.0f} s"
             if not status.error.retryable:
-                return "refused", detail
-        if status.phase is Phase.FINISHED:
+                state = "refused"
+        if status.phase is Phase.FINISHED and state != "refused":
             return "failed", detail
         if state == "connecting" and self._joined_once:
             state = "reconnecting"
         return state, detail
+
+
+def _for_all(error: Exception | None) -> TypeGuard[HelloRefused]:
+    """Whether every room would get this refusal, for longer than a moment."""
+    return isinstance(error, HelloRefused) and not error.retryable
 
 
 def _ssl(settings: Settings) -> ssl.SSLContext | None:

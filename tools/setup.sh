@@ -79,7 +79,8 @@ step_servers() {
 }
 
 step_browser() {
-    apt_install chromium || say "no chromium: the browser test will be skipped"
+    # libatomic1 is needed by the browser's driver, the fonts by readable screenshots.
+    apt_install chromium libatomic1 fonts-dejavu-core || say "no chromium: the browser test will be skipped"
 }
 
 step_lock() {

@@ -19,7 +19,7 @@ from attrs import define, field
 
 from kyutai_stream import AuthError, Backend
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
-from spreed_signaling import DataReceived, InCallFlags, RoomJoined, connect
+from spreed_signaling import DataReceived, InCallFlags, Room, RoomJoined, connect
 from spreed_signaling.media import AudioFile, Call
 from spreed_signaling.testing import (
     EmbeddedHpb,
@@ -54,6 +54,7 @@ class Person:
 
     member: Member
     session_id: str = ""
+    room: Room | None = None
     captions: list[dict[str, Any]] = field(factory=list)
     rejoined: int = 0
     news: anyio.Event = field(factory=anyio.Event)
@@ -105,6 +106,7 @@ class Stage:
                 client.join(ROOM, nc_session_id=person.member.nc_session_id)
             )
             person.session_id = client.session_id or ""
+            person.room = room
             if talks:
                 call = await enter(Call(room))
                 await call.publish(AudioFile(tone(self._path)))
@@ -280,6 +282,29 @@ async def test_activity_is_the_honest_default(stage: Open) -> None:
         await scene.press(bob)
         await bob.until(lambda: bool(bob.captions))
         assert "no speech recogniser" in bob.captions[0]["message"]
+
+
+async def test_an_encrypted_call_gets_no_invented_captions(stage: Open) -> None:
+    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
+        alice = await scene.enter("alice", talks=True)
+        bob = await scene.enter("bob")
+        await scene.press(bob)
+        await bob.until(lambda: bool(bob.captions))
+        assert alice.room is not None
+        (bot,) = (one for one in alice.room.participants.values() if one.internal)
+        start = {"id": "1", "type": "encryption.start"}
+        alice.room.send_data(bot.session_id, {"type": "message", "payload": start})
+        room = await scene.until(lambda room: bool(room and room["state"] != "in call"))
+        assert room is not None
+        assert room["state"] == "encrypted"
+        assert "end-to-end" in room["detail"]
+        # No more audio goes to the recogniser; what was under way ends.
+        await bob.until(lambda: bool(bob.captions[-1]["final"]))
+        had = len(bob.captions)
+        with anyio.move_on_after(1.5):
+            await bob.until(lambda: len(bob.captions) > had)
+        assert len(bob.captions) == had
 
 
 async def test_one_of_two_readers_switches_off(stage: Open) -> None:

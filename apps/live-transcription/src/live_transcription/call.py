@@ -19,6 +19,7 @@ from attrs import field, frozen
 from kyutai_stream import Backend
 from spreed_signaling import (
     CallEnded,
+    DataReceived,
     Disconnected,
     IceServer,
     InCallFlags,
@@ -29,6 +30,7 @@ from spreed_signaling import (
     SessionEvent,
     SessionFinished,
     SignalingError,
+    is_encryption_signal,
 )
 
 from .captions import CaptionPolicy, CaptionRules
@@ -49,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 FINISH_S = 4.0
 """Longest wait for the last words of all speakers when a call is left."""
+
+ENCRYPTED = "the call is end-to-end encrypted, so its speech cannot be heard"
 
 _REMEMBERED_REQUESTS = 1000
 
@@ -95,6 +99,7 @@ class LiveCall:
         )
         self._feeds: dict[str, SpeakerFeed] = {}
         self._departed: set[str] = set()
+        self._encrypted = False
         self._caption_requests: deque[str] = deque(maxlen=_REMEMBERED_REQUESTS)
         self._company = False
         self._ended = anyio.Event()
@@ -153,7 +158,7 @@ class LiveCall:
     @property
     def wanted(self) -> bool:
         """Whether anybody asked for captions and may get them."""
-        return bool(self._readers.asked)
+        return bool(self._readers.asked) and not self._encrypted
 
     def partial(self, session_id: str, text: str, lang_id: str) -> None:
         """A sentence grew."""
@@ -212,12 +217,20 @@ class LiveCall:
                 if request_id in self._caption_requests:
                     # A reader who has just left; the others are not concerned.
                     self.captions_undelivered += 1
+            case DataReceived(data=data) if is_encryption_signal(data):
+                self._note_encryption()
             case ParticipantChanged(before=before, participant=participant):
                 in_call = InCallFlags.IN_CALL
                 if participant.in_call & in_call:
                     self._departed.discard(participant.session_id)
                 elif before.in_call & in_call:
                     self._departed.add(participant.session_id)
+
+    def _note_encryption(self) -> None:
+        """What we hear is noise from now on: captions of it would be invented."""
+        if not self._encrypted:
+            self._encrypted = True
+            _log.warning("no captions: %s", ENCRYPTED, extra=self._log_fields)
 
     def _failed(self, error: Exception) -> None:
         text = str(error)
@@ -343,6 +356,8 @@ class LiveCall:
         state, detail = self._presence.describe()
         if self.ending:
             state, detail = "leaving", self.end_reason
+        elif self._encrypted and state == "in call":
+            state, detail = "encrypted", ENCRYPTED
         feeds = list(self._feeds.values())
         past = self._past
         return {

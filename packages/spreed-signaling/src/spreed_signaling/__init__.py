@@ -28,6 +28,7 @@ from .errors import (
     UsageError,
 )
 from .protocol.auth import Auth, InternalAuth, TicketAuth, TokenAuth
+from .protocol.encryption import is_encryption_signal
 from .protocol.events import (
     CallEnded,
     ControlReceived,
@@ -99,4 +100,5 @@ __all__ = [
     "UnhandledMessage",
     "UsageError",
     "connect",
+    "is_encryption_signal",
 ]

@@ -56,6 +56,32 @@ class DemoOptions:
     page: bool
 
 
+SignalingChoice = Annotated[
+    Signaling,
+    typer.Option(help="Signaling server; auto is real where it can be had."),
+]
+BackendChoice = Annotated[
+    str, typer.Option(help="Speech-to-text backend of the ExApp.")
+]
+SttUrl = Annotated[str | None, typer.Option(help="Where that backend is (LT_STT_URL).")]
+AudioFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Speech of one talker; repeatable. A .txt beside it is its text."
+    ),
+]
+Talkers = Annotated[int, typer.Option(min=1, max=4, help="Number of bundled voices.")]
+Seconds = Annotated[
+    float | None, typer.Option(min=1, help="Stop the speech after this time.")
+]
+PageChoice = Annotated[
+    bool, typer.Option("--page/--no-page", help="Serve a local caption page.")
+]
+JsonChoice = Annotated[
+    bool, typer.Option("--json", help="JSON Lines on standard output.")
+]
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the demo.
 
@@ -65,62 +91,44 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 0 only if every talker got at least one final caption.
     """
-    status: list[int] = []
     app = typer.Typer(add_completion=False)
+    app.command(help="Show speech becoming captions, on this machine alone.")(_command)
+    try:
+        app(list(argv), prog_name="live-transcription demo")
+    except SystemExit as exc:
+        # typer leaves this way, also for --help and wrong arguments.
+        return exc.code if isinstance(exc.code, int) else 0
+    return 0
 
-    @app.command(help="Show speech becoming captions, on this machine alone.")
-    def demo(
-        signaling: Annotated[
-            Signaling,
-            typer.Option(help="Signaling server; auto is real where it can be had."),
-        ] = Signaling.AUTO,
-        backend: Annotated[
-            str, typer.Option(help="Speech-to-text backend of the ExApp.")
-        ] = DEMO_BACKEND,
-        stt_url: Annotated[
-            str | None, typer.Option(help="Where that backend is (LT_STT_URL).")
-        ] = None,
-        audio: Annotated[
-            list[Path] | None,
-            typer.Option(
-                help="Speech of one talker; repeatable. A .txt beside it is its text."
-            ),
-        ] = None,
-        talkers: Annotated[
-            int, typer.Option(min=1, max=4, help="Number of bundled voices.")
-        ] = 1,
-        seconds: Annotated[
-            float | None, typer.Option(min=1, help="Stop the speech after this time.")
-        ] = None,
-        page: Annotated[
-            bool, typer.Option("--page/--no-page", help="Serve a local caption page.")
-        ] = True,
-        json: Annotated[
-            bool, typer.Option("--json", help="JSON Lines on standard output.")
-        ] = False,
-    ) -> None:
-        options = DemoOptions(
-            signaling=signaling,
-            backend=backend,
-            stt_url=stt_url,
-            audio=tuple(audio or ()),
-            talkers=talkers,
-            seconds=seconds,
-            page=page,
-        )
-        output = choose_output(
-            as_json=json,
-            stdout=sys.stdout,
-            stderr=sys.stderr,
-            no_color=bool(os.environ.get("NO_COLOR")),
-        )
-        with output:
-            status.append(anyio.run(_guarded, options, output))
 
-    typer_status = app(
-        list(argv), prog_name="live-transcription demo", standalone_mode=False
+def _command(
+    signaling: SignalingChoice = Signaling.AUTO,
+    backend: BackendChoice = DEMO_BACKEND,
+    stt_url: SttUrl = None,
+    audio: AudioFiles = None,
+    talkers: Talkers = 1,
+    seconds: Seconds = None,
+    page: PageChoice = True,
+    json: JsonChoice = False,
+) -> None:
+    options = DemoOptions(
+        signaling=signaling,
+        backend=backend,
+        stt_url=stt_url,
+        audio=tuple(audio or ()),
+        talkers=talkers,
+        seconds=seconds,
+        page=page,
     )
-    return status[0] if status else int(typer_status or 0)
+    output = choose_output(
+        as_json=json,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        no_color=bool(os.environ.get("NO_COLOR")),
+    )
+    with output:
+        status = anyio.run(_guarded, options, output)
+    raise typer.Exit(status)
 
 
 async def _guarded(options: DemoOptions, output: Output) -> int:
@@ -164,32 +172,22 @@ async def _demo(options: DemoOptions, output: Output) -> int:
     async with AsyncExitStack() as stack:
         page = None
         if options.page:
-            page = await stack.enter_async_context(
-                CaptionPage(people=[clip.name for clip in clips])
-            )
+            page = CaptionPage(people=[clip.name for clip in clips])
+            await stack.enter_async_context(page)
         stage = await stack.enter_async_context(
             open_stage(
                 options.signaling.value, options.backend, environment, output.step
             )
         )
-        status = DemoStatus(
-            signaling=stage.server.kind,
-            hpb_version=stage.server.version,
-            backend=options.backend,
-            note="" if backend is None else backend.description,
-            page_url=None if page is None else page.url,
-        )
-        output.status(status)
-        if page is not None:
-            page.set_status(f"{status.servers()}; {status.recogniser()}")
+        note = "" if backend is None else backend.description
+        _announce(options, stage, note, page, output)
 
         def show(speaker: str, text: str, final: bool, lang: str) -> None:
             now = anyio.current_time()
-            output.caption(
-                collector.caption(
-                    speaker=speaker, text=text, final=final, lang=lang, now=now
-                )
+            record = collector.caption(
+                speaker=speaker, text=text, final=final, lang=lang, now=now
             )
+            output.caption(record)
             if page is not None:
                 page.show(speaker, text, final, lang)
 
@@ -202,6 +200,26 @@ async def _demo(options: DemoOptions, output: Output) -> int:
             timing=Timing(seconds=options.seconds),
         )
     return _conclude(options, stage, performance, collector, output)
+
+
+def _announce(
+    options: DemoOptions,
+    stage: Stage,
+    note: str,
+    page: CaptionPage | None,
+    output: Output,
+) -> None:
+    """Say what runs, in the terminal and on the page."""
+    status = DemoStatus(
+        signaling=stage.server.kind,
+        hpb_version=stage.server.version,
+        backend=options.backend,
+        note=note,
+        page_url=None if page is None else page.url,
+    )
+    output.status(status)
+    if page is not None:
+        page.set_status(f"{status.servers()}; {status.recogniser()}")
 
 
 def _choose_clips(options: DemoOptions) -> tuple[Clip, ...]:

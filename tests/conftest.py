@@ -39,6 +39,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def real_available(request: pytest.FixtureRequest) -> None:
+    """For tests that run against the real servers only."""
+    from spreed_signaling.testing.real import unavailable_reason
+
+    reason = unavailable_reason()
+    if reason is not None:
+        _skip_or_fail(request.config, reason)
+
+
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
 def server_kind(request: pytest.FixtureRequest) -> ServerKind:
     """Every test with this fixture runs against both kinds of server."""

@@ -32,7 +32,7 @@ class Feed:
     def put(self, number: int, *, gap: int = 0) -> None:
         start = self.position + gap
         self.position = start + HALF_SECOND
-        self.speaker.put(
+        self.speaker._put(
             AudioChunk(
                 samples=np.full(HALF_SECOND, number, np.float32),
                 media_time_s=start / SAMPLE_RATE,
@@ -42,7 +42,7 @@ class Feed:
 
 
 async def collect(feed: Feed) -> list[AudioChunk]:
-    feed.speaker.end()
+    feed.speaker._end()
     with anyio.fail_after(5):
         return [chunk async for chunk in feed.speaker.audio()]
 

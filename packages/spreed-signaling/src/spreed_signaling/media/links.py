@@ -107,13 +107,13 @@ class SubscriberLink:
                 while True:
                     while self._actions:
                         await self._carry_out(self._actions.popleft(), tasks)
-                    self._speaker.report(
+                    self._speaker._report(
                         requests=self._core.requests, connected=self._core.connected
                     )
                     await self._wake.wait(self._core.deadline())
                     self._actions += self._core.tick(anyio.current_time())
         finally:
-            self._speaker.report(requests=self._core.requests, connected=False)
+            self._speaker._report(requests=self._core.requests, connected=False)
             await self._close_peer()
 
     async def _carry_out(self, action: NegotiationAction, tasks: TaskGroup) -> None:
@@ -157,7 +157,7 @@ class SubscriberLink:
     async def _hear(
         self, track: MediaStreamTrack, sid: str, scope: anyio.CancelScope
     ) -> None:
-        converter = self._speaker.converter
+        converter = self._speaker._converter
         converter.restart()
         try:
             with scope:
@@ -168,7 +168,7 @@ class SubscriberLink:
                     chunk = converter.convert(frame, now)
                     self._core.media_arrived(now)
                     if len(chunk.samples):
-                        self._speaker.put(chunk)
+                        self._speaker._put(chunk)
         except MediaStreamError:
             self._core.peer_changed(sid, PeerState.FAILED, anyio.current_time())
             self._wake.set()

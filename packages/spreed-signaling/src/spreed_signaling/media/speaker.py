@@ -57,7 +57,7 @@ class Speaker:
         self._received = self._gaps = self._dropped = 0
         self._ended = False
         self._listening = False
-        self.converter = FrameConverter()
+        self._converter = FrameConverter()
         """One timeline for all peer connections (used by the subscription)."""
         self._wake = Signal()
         self._requests = 0
@@ -111,7 +111,7 @@ class Speaker:
 
     # For the subscription.
 
-    def put(self, chunk: AudioChunk) -> None:
+    def _put(self, chunk: AudioChunk) -> None:
         """Add a chunk; never blocks."""
         self._received += len(chunk.samples)
         self._gaps += chunk.gap_samples
@@ -137,12 +137,12 @@ class Speaker:
         else:
             self._carried_gap += missing
 
-    def report(self, *, requests: int, connected: bool) -> None:
+    def _report(self, *, requests: int, connected: bool) -> None:
         """Note how the subscription is doing."""
         self._requests = requests
         self._connected = connected
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """There will be no more audio."""
         self._ended = True
         self._wake.set()

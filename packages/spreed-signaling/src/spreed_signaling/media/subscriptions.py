@@ -286,7 +286,7 @@ class Call:
         speaker = self._speakers.pop(session_id, None)
         if speaker is not None:
             self._stop_listening(speaker)
-            speaker.end()
+            speaker._end()
 
     def _lose_all(self) -> None:
         for session_id in list(self._speakers):

@@ -186,6 +186,8 @@ async def test_a_recogniser_that_stops_reading_is_waited_for_and_left() -> None:
     assert len(scene.heard()) == 5 * FRAME
     # No more than two seconds were with the session.
     assert scene.feed.dropped_s == pytest.approx(18, abs=0.2)
+    # Nor did it tell what became of those: they count as missing all the same.
+    assert scene.feed.gap_s == pytest.approx(20, abs=0.4)
 
 
 async def test_audio_of_the_old_language_stays_there() -> None:

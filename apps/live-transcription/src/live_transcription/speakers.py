@@ -101,6 +101,10 @@ class _Line:
     """When the audio handed over would have been played, on the loop's clock."""
     unflushed: bool = False
     """Whether audio was handed over since we asked for its words."""
+    handed_s: float = 0.0
+    """Media time up to which audio was handed over."""
+    told_s: float = 0.0
+    """Media time up to which the session told what became of it."""
     ending: bool = False
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     done: anyio.Event = field(factory=anyio.Event)
@@ -241,6 +245,7 @@ class SpeakerFeed:
 
     async def _keep_session(self, line: _Line) -> None:
         """Keep a session open, again after each failure, until the line ends."""
+        told_all = False
         try:
             with line.scope:
                 for delay_s in retry_delays():
@@ -251,9 +256,12 @@ class SpeakerFeed:
                     with anyio.move_on_after(delay_s):
                         while not line.ending:
                             await line.changed.wait()
-            if line.scope.cancelled_caught:
+                told_all = True
+            if not told_all:
                 self._listener.close(self.session_id)
         finally:
+            if not told_all:
+                self._missed_at_end(line)
             self._dropped(line.backlog.clear())
             line.done.set()
 
@@ -311,6 +319,7 @@ class SpeakerFeed:
             if not taken:
                 self._dropped(line.backlog.put_back(chunk))
         duration_s = len(chunk.samples) / chunk.sample_rate
+        line.handed_s = chunk.media_time_s + duration_s
         line.playout = max(line.playout, anyio.current_time()) + duration_s
         line.unflushed = True
         self._dropping = False
@@ -332,9 +341,11 @@ class SpeakerFeed:
         match event:
             case Partial(text=text):
                 self._listener.partial(self.session_id, text, lang_id)
-            case Final(text=text):
+            case Final(text=text, end=end):
+                line.told_s = max(line.told_s, end)
                 self._listener.final(self.session_id, text, lang_id)
             case Gap(start=start, end=end):
+                line.told_s = max(line.told_s, end)
                 self._missed(end - start)
             case StateChanged(state=state, detail=detail):
                 self._state = state.value
@@ -363,6 +374,15 @@ class SpeakerFeed:
                 "audio waited too long for the recogniser: the oldest is lost",
                 extra=self._log_fields,
             )
+
+    def _missed_at_end(self, line: _Line) -> None:
+        """Count what a session had when it did not end in time.
+
+        It was cut off before it could tell; it never holds more than this.
+        """
+        held_s = min(line.handed_s - line.told_s, _AHEAD_S + _STALL_S)
+        if held_s > 0:
+            self._missed(held_s)
 
     def _missed(self, seconds: float) -> None:
         self.gaps += 1

@@ -31,6 +31,15 @@ def test_a_reader_waits_until_she_is_found() -> None:
     assert room.readers.leave_at() is None
 
 
+def test_asking_twice_changes_nothing() -> None:
+    room = Room("nc1")
+    room.there["nc1"] = "hpb1"
+    room.look()
+    room.readers.add("nc1", room.now)
+    assert (room.readers.asked, room.readers.reached) == (("nc1",), ("hpb1",))
+    assert room.readers.waiting == 0
+
+
 def test_nobody_found_leaves_after_a_minute() -> None:
     room = Room("nc1")
     assert room.look().leave_at() == 60.0

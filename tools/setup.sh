@@ -85,7 +85,7 @@ step_browser() {
 
 step_lock() {
     .venv/bin/uv lock --upgrade
-    .venv/bin/uv export -q --all-packages --all-extras --all-groups --no-emit-workspace \
+    .venv/bin/uv export -q --all-packages --all-extras --no-extra local --all-groups --no-emit-workspace \
         --no-emit-project --no-header --format requirements-txt -o requirements/dev.txt >/dev/null
     say "requirements/dev.txt refreshed; run make setup"
 }

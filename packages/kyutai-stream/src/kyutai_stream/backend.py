@@ -68,6 +68,11 @@ class Capabilities:
     nominal_delay_s: float = 0.0
     """Seconds of further audio it must hear before a word can come out; the
     session feeds that much silence (and 3 frames) before it asks for a flush."""
+    self_flushing: bool = False
+    """Whether `request_flush` brings out the last words by itself, so that the
+    session feeds no silence for it."""
+    silence_prefix_s: float = 0.0
+    """Seconds of silence that must come first on a new or reset connection."""
     keepalive_interval_s: float | None = None
     """Longest time without audio before `keepalive` is due; None for never."""
     max_sessions: int | None = None
@@ -92,6 +97,9 @@ class Ready:
 
     capabilities: Capabilities
     """What this connection can do; may be narrower than the backend's."""
+    backend: str = ""
+    """Name of the backend that serves it, where that is not the one that was asked
+    (a fallback); the session reports it by `StateChanged`."""
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""A fake of the caption gateway's `/v1/stream`, in all its dialects.
+
+`FakeGateway` is a real websocket server; `Attempt` and the incidents say what goes
+wrong. Needs `pip install 'kyutai-stream[testing]'`.
+"""
+
+from __future__ import annotations
+
+from .connection import GatewayConnection
+from .dialect import Timers
+from .incidents import (
+    Abort,
+    At,
+    Attempt,
+    CloseWith,
+    Drain,
+    Fail,
+    Garbage,
+    HalfOpen,
+    Incident,
+    SendRaw,
+    StaleEpoch,
+    StopSteps,
+    StopWords,
+    UnknownMessages,
+)
+from .listening import Heard, Listener, ScriptListener, ToneListener
+from .server import DialectName, Edge, FakeGateway, Handshake
+
+__all__ = [
+    "Abort",
+    "At",
+    "Attempt",
+    "CloseWith",
+    "DialectName",
+    "Drain",
+    "Edge",
+    "Fail",
+    "FakeGateway",
+    "Garbage",
+    "GatewayConnection",
+    "HalfOpen",
+    "Handshake",
+    "Heard",
+    "Incident",
+    "Listener",
+    "ScriptListener",
+    "SendRaw",
+    "StaleEpoch",
+    "StopSteps",
+    "StopWords",
+    "Timers",
+    "ToneListener",
+    "UnknownMessages",
+]

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: MIT
+"""What all dialects of `/v1/stream` have in common, without any I/O.
+
+A `Dialect` takes messages and the time and returns what to send; the shell in
+`server` does the rest. Nothing here waits or reads a clock.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from attrs import Factory, evolve, frozen
+
+from ...core import FRAME_SAMPLES
+from .incidents import (
+    Abort,
+    At,
+    Attempt,
+    CloseWith,
+    Drain,
+    Fail,
+    Garbage,
+    HalfOpen,
+    Incident,
+    SendRaw,
+    StaleEpoch,
+    StopSteps,
+    StopWords,
+    UnknownMessages,
+)
+from .listening import Frame, Listener
+from .pump import Mark, Pump, Stepped
+
+__all__ = ["Dialect", "DialectOptions", "Output", "Send", "Timers", "floats"]
+
+JsonObject = dict[str, Any]
+
+
+@frozen(kw_only=True)
+class Timers:
+    """Seconds; None turns a timer off. Defaults belong to the dialect."""
+
+    ping_s: float | None = None
+    """Between two `ping` messages."""
+    idle_s: float | None = None
+    """Without a binary message until the gateway closes."""
+    life_s: float | None = None
+    """Life of a connection."""
+    drain_s: float = 60.0
+    """Notice before the end of the life, where the dialect can give one."""
+
+
+@frozen(kw_only=True)
+class DialectOptions:
+    """What a dialect needs to know."""
+
+    listen: Callable[[], Listener]
+    """Makes a listener for a stream."""
+    attempt: Attempt = Factory(Attempt)
+    """What goes wrong."""
+    step_s: float = 0.0
+    """Seconds per model step; 0 for as fast as possible."""
+    timers: Timers
+    """Already scaled."""
+    refuse: str | None = None
+    """Error code to refuse the connection with, as its dialect does that."""
+    scale: float = 1.0
+    """Factor of all other waits (`Attempt`, `Drain`)."""
+    acks: bool = True
+    """Whether the model has pause heads and so sends steps."""
+    leading_space: bool = False
+    """Whether gen 3 words come with a leading space (self-hosted variant)."""
+
+
+@frozen(kw_only=True)
+class Send:
+    """A message to the client."""
+
+    message: str | bytes
+
+
+Output = Send | CloseWith | Abort | HalfOpen
+"""What the shell has to do."""
+
+
+def floats(data: bytes) -> Frame:
+    """Read float32 little-endian samples; the length must fit."""
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+class Dialect(ABC):
+    """One connection of a gateway; subclasses speak.
+
+    Args:
+        options: What it needs to know.
+        now: Seconds, at the moment the connection was accepted.
+    """
+
+    def __init__(self, options: DialectOptions, now: float) -> None:
+        self.options = options
+        self.timers = options.timers
+        self.pump = Pump(options.listen, step_s=options.step_s)
+        self.closed = False
+        self.ready = False
+        self.samples = 0
+        """Samples received."""
+        self._mute = False
+        self._opened = now
+        self._heard = now
+        self._pinged = now
+        self._deadline: float | None = None
+        self._incidents: list[At] = list(options.attempt.incidents)
+
+    # What the shell calls
+
+    def receive(self, message: bytes | str, now: float) -> list[Output]:
+        """Take a message of the client."""
+        if self.closed:
+            return []
+        outputs: list[Output] = []
+        if isinstance(message, bytes):
+            self._heard = now
+            outputs += self.on_binary(message, now)
+        else:
+            outputs += self.on_text(message, now)
+        return outputs + self.tick(now)
+
+    def tick(self, now: float) -> list[Output]:
+        """Do whatever is due."""
+        outputs: list[Output] = []
+        for action in self._due(now):
+            outputs += action
+            if self.closed:
+                break
+        return outputs
+
+    def happen(self, incident: Incident, now: float) -> list[Output]:
+        """Let something go wrong now."""
+        if self.closed:
+            return []
+        match incident:
+            case Abort() | CloseWith() | HalfOpen():
+                self.closed = True
+                return [incident]
+            case Fail(code=code):
+                return self.fail(code)
+            case Drain(deadline_s=seconds):
+                return self.drain(seconds * self.options.scale, now)
+            case StopSteps():
+                self.pump.stopped = True
+            case StopWords():
+                self._mute = True
+            case Garbage():
+                return [Send(message=text) for text in self.garbage()]
+            case UnknownMessages():
+                return [self.send(message) for message in self.unknown()]
+            case StaleEpoch():
+                return self.stale()
+            case SendRaw(message=raw):
+                return [Send(message=raw)]
+        return []
+
+    def wakeup(self) -> float | None:
+        """When `tick` has something to do without a message; None for never."""
+        if self.closed:
+            return None
+        times = [at for at in self._timeline() if at is not None]
+        return min(times) if times else None
+
+    # What subclasses say
+
+    @abstractmethod
+    def on_binary(self, data: bytes, now: float) -> list[Output]:
+        """Take a binary message."""
+
+    @abstractmethod
+    def on_text(self, text: str, now: float) -> list[Output]:
+        """Take a text message."""
+
+    @abstractmethod
+    def on_step(self, stepped: Stepped, now: float) -> list[Output]:
+        """Tell what a step brought."""
+
+    @abstractmethod
+    def fail(self, code: str) -> list[Output]:
+        """Report an error and close, as far as the dialect does."""
+
+    def on_mark(self, mark: Mark, now: float) -> list[Output]:
+        """A mark was reached."""
+        return []
+
+    def on_ready(self) -> list[Output]:
+        """The model is ready."""
+        return []
+
+    def ping(self) -> list[Output]:
+        """Send a sign of life."""
+        return [self.send({"type": "ping"})]
+
+    def idle(self) -> list[Output]:
+        """The client was silent for too long."""
+        return self.fail("idle_timeout")
+
+    def drain(self, seconds: float, now: float) -> list[Output]:
+        """Announce the end, where the dialect can."""
+        self._deadline = now + seconds
+        return []
+
+    def expire(self, now: float) -> list[Output]:
+        """The announced end has come."""
+        return self.fail("draining")
+
+    def die(self, now: float) -> list[Output]:
+        """The life of the connection is over."""
+        return [self.close(1000)]
+
+    def unknown(self) -> list[JsonObject]:
+        """Messages of a newer gateway."""
+        return [{"type": "hologram", "text": "not for you"}, {"type": "ping", "x": [1]}]
+
+    def garbage(self) -> list[str | bytes]:
+        """What no parser should fall over."""
+        return ["{not json", "[1, 2]", '"text"', "null", "", b"\x00\xff"]
+
+    def stale(self) -> list[Output]:
+        """Messages of an epoch that is over; only protocol 1 has epochs."""
+        return []
+
+    # Helpers
+
+    def send(self, message: JsonObject) -> Output:
+        """Return a JSON text message."""
+        return Send(message=json.dumps(message, ensure_ascii=False))
+
+    def close(self, code: int, reason: str = "") -> Output:
+        """Close and say no more."""
+        self.closed = True
+        return CloseWith(code=code, reason=reason)
+
+    def hear(self, samples: Frame) -> None:
+        """Queue samples of the client."""
+        self.samples += len(samples)
+        self.pump.push(samples)
+
+    @property
+    def frames(self) -> int:
+        """Whole frames received."""
+        return self.samples // FRAME_SAMPLES
+
+    @property
+    def mute(self) -> bool:
+        """Whether the model finds no words any more."""
+        return self._mute
+
+    def _scaled(self, seconds: float) -> float:
+        return self._opened + seconds * self.options.scale
+
+    def _due(self, now: float) -> Iterator[list[Output]]:
+        attempt = self.options.attempt
+        if not self.ready:
+            refuse = "capacity" if attempt.full else self.options.refuse
+            if refuse is not None:
+                self.ready = True
+                yield self.fail(refuse)
+            if attempt.close_first is not None:
+                yield [self.close(attempt.close_first)]
+            if attempt.never_ready:
+                self.pump.stopped = True
+            elif now >= self._scaled(attempt.ready_s):
+                self.ready = True
+                yield self.on_ready()
+        while self.ready and (reached := self.pump.next(now)) is not None:
+            if isinstance(reached, Mark):
+                yield self.on_mark(reached, now)
+            else:
+                yield self.on_step(reached, now)
+        yield from self._due_incidents(now)
+        yield from self._due_timers(now)
+
+    def _due_incidents(self, now: float) -> Iterator[list[Output]]:
+        for at in tuple(self._incidents):
+            by_frame = at.frame is not None and self.frames >= at.frame
+            by_time = at.after_s is not None and now >= self._scaled(at.after_s)
+            if by_frame or by_time:
+                self._incidents.remove(at)
+                yield self.happen(at.incident, now)
+
+    def _due_timers(self, now: float) -> Iterator[list[Output]]:
+        timers = self.timers
+        if timers.ping_s is not None and now >= self._pinged + timers.ping_s:
+            self._pinged = now
+            yield self.ping()
+        if timers.idle_s is not None and now >= self._heard + timers.idle_s:
+            yield self.idle()
+        if timers.life_s is not None and now >= self._opened + timers.life_s:
+            self.timers = evolve(timers, life_s=None)
+            yield self.die(now)
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            yield self.expire(now)
+
+    def _timeline(self) -> Iterator[float | None]:
+        timers, attempt = self.timers, self.options.attempt
+        if self.ready:
+            yield self.pump.wakeup()
+        elif not attempt.never_ready:
+            yield self._scaled(attempt.ready_s)
+        for at in self._incidents:
+            yield None if at.after_s is None else self._scaled(at.after_s)
+        yield None if timers.ping_s is None else self._pinged + timers.ping_s
+        yield None if timers.idle_s is None else self._heard + timers.idle_s
+        yield None if timers.life_s is None else self._opened + timers.life_s
+        yield self._deadline

@@ -8,11 +8,11 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kyutai_stream.errors import ProtocolError
+from kyutai_stream.errors import AudioFormatError, ProtocolError
 from kyutai_stream.wire import moshi
 from kyutai_stream.wire._novelty import LONGEST, MOST, Novelties
 
@@ -60,7 +60,7 @@ class TestEncoding:
 
     @pytest.mark.parametrize("shape", [(1,), (3,), (5,), (2, 2), (4, 1), (1, 4)])
     def test_an_encoder_refuses_another_shape(self, shape: tuple[int, ...]) -> None:
-        with pytest.raises(ValueError, match="does not fit"):
+        with pytest.raises(AudioFormatError, match="does not fit"):
             moshi.FrameEncoder(4).encode(np.zeros(shape, dtype=np.float32))
 
     def test_messages_without_audio(self) -> None:
@@ -148,6 +148,8 @@ class TestDecoding:
     def test_any_bytes_decode_or_are_refused(self, data: bytes) -> None:
         _decode_or_refuse(data)
 
+    # Loaded machines make the first example slow.
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.dictionaries(
             st.sampled_from(

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen
 
-from ..errors import ProtocolError
+from ..errors import AudioFormatError, ProtocolError
 
 __all__ = [
     "EMPTY_AUDIO",
@@ -85,10 +85,10 @@ class FrameEncoder:
             frame: Mono PCM, float32, shape `(samples,)`, -1.0 to 1.0, 24 000 Hz.
 
         Raises:
-            ValueError: If the frame has another shape.
+            AudioFormatError: If the frame has another shape.
         """
         if frame.shape != self._values.shape:
-            raise ValueError(f"a frame of shape {frame.shape} does not fit")
+            raise AudioFormatError(f"a frame of shape {frame.shape} does not fit")
         self._values[:] = frame
         return bytes(self._message)
 

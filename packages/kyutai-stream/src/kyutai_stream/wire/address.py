@@ -73,6 +73,6 @@ def _split(url: str) -> SplitResult:
         raise ConfigError("an address has a wrong host or port") from exc
     if not parts.hostname or any(map(str.isspace, parts.netloc)):
         raise ConfigError(
-            f"{url.partition('@')[2] or url!r} is no address: write ws://host:port"
+            f"{address_for_people(url)!r} is no address: write ws://host:port"
         )
     return parts

@@ -242,9 +242,9 @@ class Dialect(ABC):
         return CloseWith(code=code, reason=reason)
 
     def hear(self, samples: Frame) -> None:
-        """Queue samples of the client."""
+        """Queue samples of the client; what is no audio becomes some."""
         self.samples += len(samples)
-        self.pump.push(samples)
+        self.pump.push(np.clip(np.nan_to_num(samples), -1.0, 1.0))
 
     @property
     def frames(self) -> int:

@@ -256,6 +256,8 @@ class FakeGateway:
         if cold and self._edge == "server":
             return _response(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
         await self._pause(cold + attempt.handshake_s * self._options.scale)
+        if self._closing.is_set():
+            return _response(503, "gone")
         if attempt.status is not None:
             return _response(attempt.status, "as planned", attempt.headers)
         if self._slots is not None and self.used >= self._slots:

@@ -1,0 +1,188 @@
+"""The parts without I/O: model, queue, clock and the parsing of what clients send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kyutai_stream.testing.gateway import Heard, Timers
+from kyutai_stream.testing.gateway.dialect import DialectOptions, Send
+from kyutai_stream.testing.gateway.generations import DIALECTS
+from kyutai_stream.testing.gateway.listening import Frame, ScriptListener, pieces_of
+from kyutai_stream.testing.gateway.model import FakeModel, ModelEnd, ModelWord
+from kyutai_stream.testing.gateway.protocol1 import PauseRule, Protocol1
+from kyutai_stream.testing.gateway.pump import ClientClock, Mark, Pump, Stepped
+from kyutai_stream.testing.scripted import ScriptedWord
+
+FRAME = np.zeros(1920, dtype=np.float32)
+LOUD = np.full(1920, 0.1, dtype=np.float32)
+
+
+class Known:
+    """Names words at given frames (from 1)."""
+
+    def __init__(self, words: dict[int, Heard]) -> None:
+        self._words = words
+        self._frames = 0
+
+    def hear(self, frame: Frame) -> Sequence[Heard]:
+        self._frames += 1
+        return [self._words[self._frames]] if self._frames in self._words else []
+
+
+def nobody() -> ScriptListener:
+    return ScriptListener([])
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_a_word_comes_delay_pieces_and_one_steps_after_its_start(pieces: int) -> None:
+    model = FakeModel(Known({13: Heard(text="abcdefghij", start=0.8, pieces=pieces)}))
+    said = [(n, model.step(FRAME)) for n in range(1, 40)]
+    ((step, word),) = [(n, one.words) for n, one in said if one.words]
+    assert step == 10 + 6 + pieces + 1
+    assert word == (ModelWord(index=0, text="abcdefghij", start=0.8),)
+    shown = [(n, piece.text) for n, one in said for piece in one.pieces]
+    assert "".join(text for _, text in shown) == " abcdefghij"
+    assert [n for n, _ in shown] == [17 + number for number in range(pieces)]
+
+
+def test_a_word_found_late_comes_late_and_ends_come_with_the_next_onset() -> None:
+    model = FakeModel(
+        Known({5: Heard(text="a", start=0.0), 30: Heard(text="b", start=0.8)})
+    )
+    said = [(n, one) for n in range(1, 40) for one in model.step(FRAME).words]
+    assert said == [
+        (8, ModelWord(index=0, text="a", start=0.0)),
+        (30, ModelEnd(index=0, end=0.8)),
+        (30, ModelWord(index=1, text="b", start=0.8)),
+    ]
+
+
+def test_pause_heads_rise_in_silence_after_the_delay() -> None:
+    model = FakeModel(nobody())
+    for _ in range(20):
+        model.step(LOUD)
+    heads = [model.step(FRAME).prs for _ in range(20)]
+    assert heads[5] == (0.0, 0.0, 0.0, 0.0)
+    assert heads[6][0] == 0.5
+    assert all(list(one) == sorted(one, reverse=True) for one in heads)
+    assert all(head > 0.9 for head in heads[-1])
+
+
+def test_the_first_steps_of_the_heads_are_noise() -> None:
+    model = FakeModel(nobody())
+    noise = [model.step(FRAME).prs[0] for _ in range(12)]
+    assert noise == [0.1, 0.9] * 6
+
+
+def test_pause_rule() -> None:
+    rule = PauseRule()
+    high, low = (1.0,) * 4, (0.0,) * 4
+    assert not any(rule.step(high) for _ in range(20))
+    rule.word()
+    assert [rule.step(high) for _ in range(4)] == [False, True, False, False]
+    rule.word()
+    assert [rule.step(one) for one in (high, low, high, high)] == [False] * 4
+    assert rule.step(high)
+    early = PauseRule()
+    early.word()
+    assert [early.step(high) for _ in range(13)] == [False] * 12 + [True]
+
+
+@given(st.lists(st.integers(0, 1920), max_size=50), st.data())
+def test_the_clients_clock_skips_injected_silence(
+    frames: list[int], data: st.DataObject
+) -> None:
+    clock = ClientClock()
+    live: list[int] = []
+    count = 0
+    for client in frames:
+        clock.advance(client)
+        for sample in range(1920):
+            live.append(count)
+            count += sample < client
+    assert clock.client == sum(frames)
+    assert clock.fed == len(live)
+    if live:
+        sample = data.draw(st.integers(0, len(live) - 1))
+        wanted = live[sample] / 24_000
+        assert clock.client_s(sample / 24_000) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_pump_keeps_order_and_pace() -> None:
+    pump = Pump(nobody, step_s=0.08)
+    pump.push(np.zeros(1920 + 10, dtype=np.float32))
+    pump.flush(2)
+    pump.mark(Mark(kind="flush", id=1))
+    assert pump.lag == 1930
+    assert isinstance(pump.next(5.0), Stepped)
+    assert pump.next(5.0) is None
+    assert pump.wakeup() == pytest.approx(5.08)
+    # Woken a little late: the pace is kept.
+    assert isinstance(pump.next(5.09), Stepped)
+    assert pump.wakeup() == pytest.approx(5.16)
+    assert pump.lag == 0
+    silence = [pump.next(5.2), pump.next(5.3)]
+    assert all(isinstance(one, Stepped) and one.silence for one in silence)
+    assert pump.next(5.4) == Mark(kind="flush", id=1)
+    assert pump.wakeup() is None
+    assert pump.clock.client == 1930
+    pump.flush(2)
+    assert pump.wakeup() is None, "nothing to flush"
+
+
+def test_a_script_says_what_the_audio_has_reached() -> None:
+    listener = ScriptListener([ScriptedWord(text="hello", start=0.1, end=0.3)])
+    assert listener.hear(FRAME) == []
+    (heard,) = listener.hear(FRAME)
+    assert (heard.text, heard.start, heard.pieces) == ("hello", 0.1, 2)
+    assert pieces_of("") == 1
+
+
+def options() -> DialectOptions:
+    return DialectOptions(listen=nobody, timers=Timers())
+
+
+MESSAGE = st.one_of(
+    st.binary(max_size=64),
+    st.text(max_size=64),
+    st.sampled_from([b"EOS", '{"type":"flush","id":1}', '{"type":"reset"}', "[[["]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.dictionaries(st.sampled_from(["type", "id", "x"]), inner),
+        max_leaves=5,
+    ).map(json.dumps),
+)
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@given(messages=st.lists(MESSAGE, max_size=12))
+def test_whatever_clients_send_is_answered_in_order(
+    dialect: str, messages: list[bytes | str]
+) -> None:
+    core = DIALECTS[dialect](options(), 0.0)
+    outputs = core.tick(0.0)
+    for number, message in enumerate(messages):
+        outputs += core.receive(message, float(number))
+    texts = [one.message for one in outputs if isinstance(one, Send)]
+    assert all(isinstance(json.loads(text), dict) for text in texts)
+    # After a close nothing is said.
+    closes = [n for n, one in enumerate(outputs) if not isinstance(one, Send)]
+    assert closes in ([], [len(outputs) - 1])
+
+
+@given(st.lists(st.binary(max_size=9), max_size=20))
+def test_split_samples_are_carried_over(parts: list[bytes]) -> None:
+    parts = [part.replace(b"EOS", b"eos") for part in parts]
+    data = b"".join(parts)
+    if not np.isfinite(np.frombuffer(data[: len(data) // 4 * 4], "<f4")).all():
+        return
+    core = Protocol1(options(), 0.0)
+    for part in parts:
+        core.receive(part, 0.0)
+    assert core.samples == len(data) // 4

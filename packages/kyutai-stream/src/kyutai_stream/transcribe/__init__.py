@@ -8,7 +8,7 @@ is a `Session` with a task that feeds it; for anything finer use `open_session`.
 
 from __future__ import annotations
 
-from ._feed import FeedSource, open_iterable
+from ._feed import FeedSource, OpenSource, open_iterable
 from ._microphone import microphone
 from ._stream import Transcription, transcribe, transcribe_file
 from ._sync import transcribe_sync
@@ -18,6 +18,7 @@ from .files import file_source, raw_source
 __all__ = [
     "Decoder",
     "FeedSource",
+    "OpenSource",
     "Transcription",
     "file_source",
     "microphone",

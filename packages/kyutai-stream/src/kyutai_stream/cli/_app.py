@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""Commands and options of the program."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..audio import AudioFormat
+from ..errors import ConfigError
+from ..transcribe import OpenSource, file_source, microphone, raw_source
+from ..transcribe.files import STDIN
+from ._failures import explained, run
+from ._settings import BackendChoice, parse_setting
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="kyutai-stream",
+    help="Live speech-to-text: transcribe, look for trouble, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        envvar="KYUTAI_STREAM_BACKEND",
+        help="Recogniser; `kyutai-stream backends` lists them.",
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="KYUTAI_STREAM_URL", help="Address of the server."),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="KYUTAI_STREAM_API_KEY",
+        help="Key of the server; better set in the environment than typed.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Other setting of the backend."),
+]
+ModalWorkspace = Annotated[
+    str | None, typer.Option(envvar="MODAL_WORKSPACE", help="Workspace on Modal.")
+]
+ModalKey = Annotated[
+    str | None, typer.Option(envvar="MODAL_KEY", help="Id of Modal's proxy token.")
+]
+ModalSecret = Annotated[
+    str | None, typer.Option(envvar="MODAL_SECRET", help="Secret of that token.")
+]
+Language = Annotated[
+    str | None,
+    typer.Option("--language", "-l", help="What is spoken, such as `en` or `fr`."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _common(
+    debug: Annotated[
+        bool, typer.Option(help="Log what happens, without speech.")
+    ] = False,
+) -> None:
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+
+
+def _choice(
+    ctx: typer.Context, backend: str | None, settings: list[str] | None
+) -> BackendChoice:
+    typed: dict[str, object] = {}
+    ambient: dict[str, object] = {}
+    for option, name in (
+        ("url", "url"),
+        ("api_key", "api_key"),
+        ("modal_workspace", "workspace"),
+        ("modal_key", "key"),
+        ("modal_secret", "secret"),
+    ):
+        value = ctx.params.get(option)
+        if value is None or value == "":
+            continue
+        source = ctx.get_parameter_source(option)
+        by_hand = source is not None and source.name == "COMMANDLINE"
+        (typed if by_hand else ambient)[name] = value
+    typed |= dict(parse_setting(text) for text in settings or [])
+    return BackendChoice(name=backend, typed=typed, ambient=ambient)
+
+
+@app.command()
+def transcribe(
+    ctx: typer.Context,
+    file: Annotated[
+        str | None, typer.Argument(help="Audio or video file; - for standard input.")
+    ] = None,
+    mic: Annotated[
+        bool, typer.Option("--mic", help="Listen to the microphone.")
+    ] = False,
+    backend: Backend = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    modal_workspace: ModalWorkspace = None,
+    modal_key: ModalKey = None,
+    modal_secret: ModalSecret = None,
+    setting: Set = None,
+    language: Language = None,
+    speaker: Annotated[str, typer.Option(help="Name for WebVTT's voice tags.")] = "",
+    pace: Annotated[
+        float, typer.Option(help="1 as it was spoken, 0 as fast as possible.")
+    ] = 0.0,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="Write .srt, .vtt, .jsonl or .txt, too."),
+    ] = None,
+    as_json: AsJson = False,
+    plain: Annotated[bool, typer.Option(help="Plain lines, also when piped.")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit with 1 after a gap.")] = False,
+    raw: Annotated[
+        str | None, typer.Option(help="Samples without header: f32le or s16le.")
+    ] = None,
+    rate: Annotated[int, typer.Option(help="With --raw: samples per second.")] = 24_000,
+    channels: Annotated[int, typer.Option(help="With --raw: channels.")] = 1,
+    device: Annotated[str | None, typer.Option(help="With --mic: which one.")] = None,
+) -> None:
+    """Print what is said in a file, on standard input or into the microphone.
+
+    In a terminal: live captions. Piped: JSON Lines. Ctrl-C ends with the last words.
+    """
+    from ._screens import choose_screen
+    from ._transcribe import Job, check_output
+    from ._transcribe import transcribe as work
+
+    with explained():
+        choice = _choice(ctx, backend, setting)
+        format = _raw_format(raw, rate, channels)
+        source = _source(file, mic=mic, device=device, format=format, pace=pace)
+        for path in output or []:
+            check_output(path)
+        job = Job(
+            source=source,
+            backend=choice.build(),
+            language=language,
+            speaker=speaker,
+            outputs=output or [],
+            strict=strict,
+        )
+        screen = choose_screen(as_json=as_json, plain=plain)
+    run(partial(work, job, screen))
+
+
+def _source(
+    file: str | None,
+    *,
+    mic: bool,
+    device: str | None,
+    format: AudioFormat | None,
+    pace: float,
+) -> OpenSource:
+    if mic == (file is not None):
+        raise ConfigError("name one of: a file, - for standard input, --mic")
+    if mic:
+        number = int(device) if device is not None and device.isdigit() else device
+        return microphone(number)
+    path = STDIN if file == "-" else file or ""
+    if format is not None:
+        return raw_source(path, format, pace=pace)
+    return file_source(path, pace=pace)
+
+
+def _raw_format(raw: str | None, rate: int, channels: int) -> AudioFormat | None:
+    if raw is None:
+        return None
+    try:
+        return AudioFormat(sample_rate=rate, channels=channels, encoding=raw)  # type: ignore[arg-type]  # checked by the class
+    except ValueError as exc:
+        raise ConfigError(
+            "--raw is f32le or s16le, --rate 4000 to 384000, --channels 1 to 32"
+        ) from exc
+
+
+@app.command()
+def backends(as_json: AsJson = False) -> None:
+    """List the recognisers that are installed, and what is wrong with broken ones."""
+    from ._backends import list_backends
+
+    with explained():
+        raise typer.Exit(list_backends(as_json=as_json))
+
+
+@app.command()
+def doctor(
+    ctx: typer.Context,
+    backend: Backend = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    modal_workspace: ModalWorkspace = None,
+    modal_key: ModalKey = None,
+    modal_secret: ModalSecret = None,
+    setting: Set = None,
+    language: Language = None,
+    wait: Annotated[
+        float, typer.Option(help="Seconds for a server to wake up.")
+    ] = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a recogniser step by step and say what to do about what is wrong."""
+    from ._doctor import examine
+
+    with explained():
+        choice = _choice(ctx, backend, setting)
+    run(partial(examine, choice, language=language, wait_s=wait, as_json=as_json))
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Recordings, each with its text beside it as .txt."
+        ),
+    ],
+    backend: Backend = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    modal_workspace: ModalWorkspace = None,
+    modal_key: ModalKey = None,
+    modal_secret: ModalSecret = None,
+    setting: Set = None,
+    language: Language = None,
+    pace: Annotated[
+        float, typer.Option(help="1 as it was spoken; 0 measures no latencies.")
+    ] = 1.0,
+    hypotheses: Annotated[
+        Path | None, typer.Option(help="Folder for all captions, as JSON Lines.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure word error rate and latency over a folder of recordings."""
+    from ._measuring import BenchJob, measure_all
+
+    with explained():
+        job = BenchJob(
+            folder=folder,
+            backend=_choice(ctx, backend, setting).build(),
+            language=language,
+            pace=pace,
+            hypotheses=hypotheses,
+            as_json=as_json,
+        )
+    run(partial(measure_all, job))

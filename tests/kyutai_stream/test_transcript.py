@@ -129,6 +129,23 @@ class TestPause:
         assert transcript.receive_pause((), ()) is None
 
 
+class TestPausesThatWereLeftOut:
+    def test_a_word_far_away_begins_a_segment(self) -> None:
+        # A session that catches up sends little of a pause: `heard` hardly moves.
+        transcript = Transcript()
+        transcript.receive_word("one", index=0, start=1.0, heard=2.0)
+        transcript.receive_word_end(index=0, end=1.4)
+        transcript.receive_word("two", index=1, start=2.6, heard=2.5)
+        (final,) = finals(transcript)
+        assert (final.text, final.reason) == ("one", FinalReason.SILENCE)
+
+    def test_but_not_where_the_backend_knows_the_ends(self) -> None:
+        transcript = Transcript(SegmentRules(count_silence=False))
+        transcript.receive_word("one", index=0, start=1.0, heard=2.0)
+        transcript.receive_word("two", index=1, start=5.0, heard=2.5)
+        assert finals(transcript) == []
+
+
 class TestLength:
     def test_a_clause_end_closes_a_long_segment(self) -> None:
         transcript = Transcript()
@@ -139,16 +156,17 @@ class TestLength:
         assert transcript.is_open
 
     def test_a_clause_end_closes_a_lasting_segment(self) -> None:
-        transcript = Transcript()
+        transcript = Transcript(SegmentRules(silence_s=20.0))
         said(transcript, "so we wait, and", step=3.0)
         assert finals(transcript) == []
         said(transcript, "on, then", start=9.0, step=0.1)
         assert [final.text for final in finals(transcript)] == ["so we wait, and on,"]
 
     def test_no_word_joins_after_the_longest_time(self) -> None:
-        transcript = Transcript()
+        transcript = Transcript(SegmentRules(silence_s=20.0))
         said(transcript, "one two", step=10.5)
-        assert only_final(transcript).text == "one"
+        (final,) = finals(transcript)
+        assert (final.text, final.reason) == ("one", FinalReason.LENGTH)
 
     def test_one_endless_word_is_left_whole(self) -> None:
         transcript = Transcript()

@@ -1,17 +1,10 @@
 from __future__ import annotations
 
 import anyio
-import numpy as np
 
 from kyutai_stream import Final, FinalReason, Partial
-from kyutai_stream.session._inbox import EndMark, FlushMark, Inbox
-from kyutai_stream.session._machine import Chunk
 from kyutai_stream.session._outbox import Outbox
-
-
-def chunk(seconds: float) -> Chunk:
-    samples = np.zeros(round(seconds * 24_000), dtype=np.float32)
-    return Chunk(samples=samples, media_time=0.0)
+from kyutai_stream.session._signal import Signal
 
 
 def partial(segment_id: int, text: str) -> Partial:
@@ -22,33 +15,6 @@ def final(segment_id: int) -> Final:
     return Final(
         segment_id=segment_id, text="x", start=0.0, end=1.0, reason=FinalReason.END
     )
-
-
-class TestInbox:
-    async def test_it_is_full_by_seconds_of_audio(self) -> None:
-        inbox = Inbox(1.0)
-        inbox.put(chunk(0.6))
-        assert inbox.has_room(0.4) and not inbox.has_room(0.5)
-        inbox.put(FlushMark())
-        assert inbox.held_s == 0.6
-        assert isinstance(await inbox.get(), Chunk)
-        assert inbox.held_s == 0.0
-
-    async def test_anything_fits_into_an_empty_one(self) -> None:
-        assert Inbox(1.0).has_room(99.0)
-
-    async def test_closing_wakes_everybody_and_returns_the_audio(self) -> None:
-        inbox = Inbox(1.0)
-        mark = FlushMark()
-        left = chunk(1.0)
-        for item in (left, mark, EndMark()):
-            inbox.put(item)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(inbox.wait_for_room, 1.0)
-            await anyio.lowlevel.checkpoint()
-            assert inbox.close() == [left]
-        assert mark.done.is_set() and not mark.confirmed
-        await inbox.wait_for_room(99.0)
 
 
 class TestOutbox:
@@ -73,3 +39,29 @@ class TestOutbox:
             tasks.start_soon(outbox.wait_for_room)
             await anyio.lowlevel.checkpoint()
             await outbox.get()
+
+
+class TestSignal:
+    async def test_a_notification_before_the_wait_is_not_missed(self) -> None:
+        signal = Signal()
+        signal.notify()
+        signal.notify()
+        with anyio.fail_after(1):
+            await signal.wait()
+        with anyio.move_on_after(0.01) as scope:
+            await signal.wait()
+        assert scope.cancelled_caught
+
+    async def test_it_wakes_the_one_who_waits(self) -> None:
+        signal = Signal()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(signal.wait)
+            await anyio.lowlevel.checkpoint()
+            signal.notify()
+        with anyio.move_on_after(0.01) as scope:
+            await signal.wait()
+        assert scope.cancelled_caught
+
+    async def test_a_wait_may_end_by_the_clock(self) -> None:
+        with anyio.fail_after(1):
+            await Signal().wait(until=anyio.current_time() + 0.001)

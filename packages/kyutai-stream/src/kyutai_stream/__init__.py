@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .audio import AudioFormat, Resampler
 from .backend import Backend, Capabilities, Connection, ConnectRequest
-from .core import RetryPolicy
+from .core import DeafRules, DelaySummary, RetryPolicy
 from .errors import (
     AudioFormatError,
     AuthError,
@@ -35,7 +35,7 @@ from .events import (
     Usage,
 )
 from .registry import BackendInfo, available_backends, get_backend
-from .session import Session, SessionOptions, open_session
+from .session import Session, SessionMetrics, SessionOptions, open_session
 from .transcript import SegmentRules
 
 __all__ = [
@@ -52,6 +52,8 @@ __all__ = [
     "ConnectRequest",
     "Connection",
     "ConnectionLost",
+    "DeafRules",
+    "DelaySummary",
     "Endpoint",
     "Final",
     "FinalReason",
@@ -65,6 +67,7 @@ __all__ = [
     "SegmentRules",
     "Session",
     "SessionEvent",
+    "SessionMetrics",
     "SessionOptions",
     "SessionState",
     "SpeechStarted",

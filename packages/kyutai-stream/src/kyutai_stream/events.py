@@ -53,6 +53,9 @@ class SessionState(enum.StrEnum):
     CONNECTING = "connecting"
     READY = "ready"
     RECONNECTING = "reconnecting"
+    IDLE = "idle"
+    """Nobody has spoken for a while: the place at the recogniser was given back. It
+    is asked for again as soon as somebody speaks."""
     DRAINING = "draining"
     CLOSED = "closed"
 
@@ -112,8 +115,9 @@ class Gap:
     end: float
     """End of the lost stretch, media seconds."""
     reason: str
-    """What happened, for people: `overflow`, `connection lost`
-    or `not sent` (the session failed before)."""
+    """What happened, for people: `overflow` (more audio than the buffer holds, after
+    a long outage), `too late` (older than `SessionOptions.max_lateness_s`) or
+    `not transcribed` (the session ended or failed before)."""
 
 
 @frozen(kw_only=True)
@@ -152,6 +156,8 @@ class Usage:
     """Seconds the backend reported as processed; 0 where it never reports."""
     silence_s: float
     """Seconds of silence the session fed by itself."""
+    replayed_s: float
+    """Seconds of audio sent again after a lost connection or a reset."""
     gap_s: float
     """Seconds reported as `Gap`."""
     connected_s: float

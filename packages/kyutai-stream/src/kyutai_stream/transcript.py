@@ -12,7 +12,8 @@ A segment closes at the first of these:
 - flush, end, or a lost connection.
 
 Silence is measured on the audio the recogniser has heard, never on a clock: a slow
-server therefore does not cut sentences.
+server therefore does not cut sentences. Where the session left quiet audio out, the
+media times of the words show the pause.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class Transcript:
         if not text:
             return
         before = self._segment
-        if before is not None and self._would_overflow(before, text, start):
+        if before is not None and self._is_far(before, start):
+            self.close(FinalReason.SILENCE)
+        elif before is not None and self._would_overflow(before, text, start):
             self.close(FinalReason.LENGTH)
         self._pause_score = 0.0
         self._pause_run = 0
@@ -184,9 +187,7 @@ class Transcript:
         segment, self._segment = self._segment, None
         if segment is None:
             return
-        end = segment.last_end
-        if end is None:
-            end = segment.last_start + LETTER_S * len(segment.last_text)
+        end = _end(segment)
         self._events.append(
             Final(
                 segment_id=segment.segment_id,
@@ -239,6 +240,11 @@ class Transcript:
         segment.heard = heard
         return segment
 
+    def _is_far(self, segment: _Segment, start: float) -> bool:
+        """Whether a pause lies between: quiet audio may have been left out."""
+        pause = start - _end(segment) >= self.rules.silence_s
+        return pause and self.rules.count_silence
+
     def _would_overflow(self, segment: _Segment, text: str, start: float) -> bool:
         longer = len(segment.text) + 1 + len(text)
         late = start - segment.start > self.rules.hard_s
@@ -248,6 +254,13 @@ class Transcript:
         lasting = segment.last_start - segment.start
         long = len(segment.text) >= self.rules.soft_chars
         return long or lasting >= self.rules.soft_s
+
+
+def _end(segment: _Segment) -> float:
+    """End of the last word, estimated where it is not known."""
+    if segment.last_end is not None:
+        return segment.last_end
+    return segment.last_start + LETTER_S * len(segment.last_text)
 
 
 def _ends_with(text: str, marks: tuple[str, ...]) -> bool:

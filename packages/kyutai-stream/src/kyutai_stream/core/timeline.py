@@ -32,6 +32,11 @@ class SpanKind(enum.StrEnum):
     LIVE = "live"
     SILENCE = "silence"
     REPLAY = "replay"
+    PRIME = "prime"
+    """Audio that is not the caller's, fed to set the recogniser's language."""
+
+
+STANDING = (SpanKind.SILENCE, SpanKind.PRIME)
 
 
 @frozen(kw_only=True)
@@ -43,7 +48,7 @@ class Span:
     media_time: float
     """Media seconds of that sample."""
     kind: SpanKind
-    """Whether media time runs on in it (silence stands still)."""
+    """Whether media time runs on in it (silence and priming stand still)."""
 
 
 class TimelineMap:
@@ -93,18 +98,26 @@ class TimelineMap:
         Args:
             stream_s: Seconds of audio since the epoch began.
         """
-        if not self._spans:
+        found = self._span_at(stream_s)
+        if found is None:
             return max(0.0, stream_s)
+        if found.kind in STANDING:
+            return found.media_time
+        beyond = stream_s * SAMPLE_RATE - found.sample
+        return found.media_time + max(0.0, beyond) / SAMPLE_RATE
+
+    def kind(self, stream_s: float) -> SpanKind | None:
+        """Say what was sent at a time of the sent stream; None if nothing was."""
+        found = self._span_at(stream_s)
+        return None if found is None else found.kind
+
+    def _span_at(self, stream_s: float) -> Span | None:
         position = stream_s * SAMPLE_RATE
-        found = self._spans[0]
         for span in reversed(self._spans):
             # Half a sample of slack: times come as decimal seconds.
             if span.sample <= position + 0.5:
-                found = span
-                break
-        if found.kind is SpanKind.SILENCE:
-            return found.media_time
-        return found.media_time + max(0.0, position - found.sample) / SAMPLE_RATE
+                return span
+        return self._spans[0] if self._spans else None
 
     def _forget(self) -> None:
         oldest = self._sent - KEPT_SAMPLES

@@ -13,12 +13,12 @@ from ..backend import Backend, Capabilities, ConnectRequest
 from ..errors import ConfigError
 from ..events import SessionEvent
 from ..registry import get_backend
-from ._inbox import EndMark, FlushMark
 from ._machine import Samples
 from ._shell import Runner
+from .metrics import SessionMetrics
 from .options import SessionOptions
 
-__all__ = ["Session", "SessionOptions", "open_session"]
+__all__ = ["Session", "SessionMetrics", "SessionOptions", "open_session"]
 
 PIECE_S = 0.5
 """Pushed audio is queued in pieces of at most this, so that a whole file pushed at
@@ -46,8 +46,6 @@ class Session:
         self._pushing = anyio.ResourceGuard("pushing to")
         self._reading = anyio.ResourceGuard("iterating over")
         self._failure_shown = False
-        self.refused_s = 0.0
-        """Seconds of audio that `try_push` refused."""
 
     @property
     def backend_name(self) -> str:
@@ -59,11 +57,16 @@ class Session:
         """What the backend can do."""
         return self._backend.capabilities
 
-    async def push(self, samples: AudioInput, media_time: float | None = None) -> None:
-        """Give audio; waits while the queue is full, which is the back-pressure.
+    @property
+    def metrics(self) -> SessionMetrics:
+        """Figures as of now; also after the end."""
+        return self._runner.machine.metrics(anyio.current_time())
 
-        If cancelled while waiting, the pieces before were taken, the rest was not.
-        One task at a time may push.
+    async def push(self, samples: AudioInput, media_time: float | None = None) -> None:
+        """Give audio; waits while too much of it waits: that is the back-pressure.
+
+        Nothing is ever dropped. If cancelled while waiting, the pieces before were
+        taken, the rest was not. One task at a time may push.
 
         Args:
             samples: float32 or int16 array, shape `(n,)` or `(n, channels)`, or
@@ -81,20 +84,23 @@ class Session:
         with self._pushing:
             mono = self._checked(samples)
             for piece, at in _pieces(mono, media_time, self._format.sample_rate):
-                await self._runner.inbox.wait_for_room(PIECE_S)
+                await self._runner.wait_for_room(PIECE_S)
                 self._raise_failure()
                 self._put(piece, at)
 
     def try_push(self, samples: AudioInput, media_time: float | None = None) -> bool:
         """Give audio without waiting, as from a callback.
 
+        The newest audio is always taken. When more waits than `replay_s` (before
+        the first connection `cold_start_s`) and a few seconds, the oldest is given
+        up and reported by a `Gap`.
+
         Args:
             samples: As for `push`.
             media_time: As for `push`.
 
         Returns:
-            False if the queue is full: these samples are dropped, counted in
-            `refused_s` and reported by a `Gap`; do not push them again.
+            False if older audio had to be given up; do not push again.
 
         Raises:
             AudioFormatError: If the audio is malformed.
@@ -103,25 +109,22 @@ class Session:
         """
         mono = self._checked(samples)
         duration_s = len(mono) / self._format.sample_rate
-        if not self._runner.inbox.has_room(duration_s):
-            self.refused_s += duration_s
-            self._runner.machine.refuse(duration_s, media_time)
-            return False
+        had_room = self._runner.machine.make_room(duration_s)
         for piece, at in _pieces(mono, media_time, self._format.sample_rate):
             self._put(piece, at)
-        return True
+        return had_room
 
     async def flush(self, timeout_s: float = 2.0) -> bool:
         """Bring out the words of all audio pushed so far, as a final.
 
-        Safe to cancel; the flush itself then still happens.
+        Safe to cancel; the flush itself then still happens. A connection that is
+        lost meanwhile does not matter if the next one comes in time.
 
         Args:
             timeout_s: Longest wait, seconds.
 
         Returns:
-            True when the backend confirmed; False after the time-out or if the
-            connection was lost meanwhile.
+            True when the words are out; False after the time-out.
 
         Raises:
             KyutaiStreamError: If the session has failed.
@@ -129,17 +132,13 @@ class Session:
         self._raise_failure()
         if self._runner.finished or self._ended:
             return False
-        mark = FlushMark()
-        self._runner.inbox.put(mark)
-        with anyio.move_on_after(timeout_s):
-            await mark.done.wait()
-        return mark.confirmed
+        return await self._runner.flush(timeout_s)
 
     async def end_input(self) -> None:
         """Say that no audio follows; iteration ends after the last final.
 
-        Returns at once; the last words get `end_timeout_s`. Calling it again does
-        nothing.
+        Returns at once. What was pushed is still transcribed, over a lost connection
+        too, as long as it gets on (`end_timeout_s`). Calling it again does nothing.
         """
         if self._ended:
             return
@@ -147,7 +146,7 @@ class Session:
             self._put_samples(self._resampler.finish(), None, 0.0)
         self._ended = True
         if not self._runner.finished:
-            self._runner.inbox.put(EndMark())
+            self._runner.end_input()
         await anyio.lowlevel.checkpoint()
 
     async def __aiter__(self) -> AsyncIterator[SessionEvent]:
@@ -196,11 +195,9 @@ class Session:
     ) -> None:
         if not len(samples):
             return
-        runner = self._runner
-        # A copy: the caller may reuse its buffer while the audio waits here.
-        chunk = runner.machine.admit(samples.copy(), media_time, lag_s)
-        runner.playout = max(runner.playout, runner.clock()) + chunk.duration_s
-        runner.inbox.put(chunk)
+        now = anyio.current_time()
+        self._runner.machine.admit(samples, media_time, lag_s, now)
+        self._runner.audio_came()
 
 
 def _pieces(

@@ -1,378 +1,553 @@
 # SPDX-License-Identifier: MIT
 """The session's decisions: no await, no clock; the shell in `_shell.py` drives it.
 
-Audio goes `admit` -> (the shell's queue) -> `feed` -> frames. Words come back
-through `receive`. Whatever the reader should see is collected by `events`.
+Audio comes in by `admit`. While a connection is ready, `next_action` says what to do
+with it; `receive` takes what it answers. `lost` and `left` end a connection, and
+`connect_due` says when the next one is to be opened. Whatever the reader should see
+is collected by `events`.
+
+What is sent is the feeder's part, what is heard the hearing's, what one connection
+owes the link's; here they are brought together.
 """
 
 from __future__ import annotations
 
+import math
 from typing import assert_never
 
-import attrs
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
 
 from .. import backend as contract
-from ..core import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE,
-    Framer,
-    Ledger,
-    SpanKind,
-    TimelineMap,
-)
-from ..events import (
-    Endpoint,
-    Final,
-    FinalReason,
-    Gap,
-    SessionEvent,
-    SessionState,
-    SpeechStarted,
-    StateChanged,
-    Usage,
-)
-from ..transcript import SegmentRules, Transcript
+from ..core import FRAME_S, SAMPLE_RATE, RetryState
+from ..errors import CapacityError
+from ..events import FinalReason, SessionEvent, SessionState, StateChanged, Usage
+from ._actions import Action, AskFlush, AskKeepalive, Fail, Leave, Leaving, Send, Wait
+from ._feeder import Feeder
+from ._gaps import GapKeeper
+from ._hearing import Hearing
+from ._link import Link
+from ._restarts import Restarts
+from .metrics import Meter, SessionMetrics
 from .options import SessionOptions
 
 Samples = npt.NDArray[np.float32]
 
-JITTER_S = 0.02
-"""Jumps of media time up to this need no silence: a packet's length."""
+OVERLAP_S = 1.0
+"""Audio before the last word that a cold recogniser hears again at a seam."""
 
-FLUSH_FRAMES = 3
-"""Frames of silence beyond the recogniser's delay that bring the last word out."""
+SEAM_SEARCH_S = 0.4
+"""How far back a quiet place for the seam is looked for."""
 
-PAUSED = (FinalReason.ENDPOINT, FinalReason.PUNCTUATION, FinalReason.SILENCE)
+SLACK_S = 6.0
+"""Audio kept beyond the longest outage: the seam's overlap and the way back."""
 
-
-@frozen(kw_only=True)
-class Chunk:
-    """Admitted audio on its way to the backend."""
-
-    samples: Samples
-    media_time: float
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds."""
-        return len(self.samples) / SAMPLE_RATE
+NEVER = math.inf
 
 
 class SessionMachine:
-    """One speaker's stream: media time, frames, words, gaps and usage."""
+    """One speaker's stream over all connections.
+
+    Args:
+        backend_name: For events.
+        options: Settings.
+        language: What is spoken, or None.
+        now: Monotonic seconds.
+    """
 
     def __init__(
         self,
         backend_name: str,
-        capabilities: contract.Capabilities,
         options: SessionOptions,
+        language: str | None = None,
+        now: float = 0.0,
     ) -> None:
-        self._name = backend_name
-        self._capabilities = capabilities
+        self._name = self._serving = backend_name
         self._options = options
         self._events: list[SessionEvent] = []
-        self._transcript = Transcript(self._rules())
-        self._framer = Framer()
-        self._map = TimelineMap()
-        self._ledger = self._new_ledger()
+        self._meter = Meter()
+        self._gaps = GapKeeper()
+        self._feeder = Feeder(options, self._meter)
+        self._hearing = Hearing(
+            options.segments, language, self._meter, self._events.append
+        )
+        self._restarts = Restarts(options, self._meter, now)
+        self._retry = RetryState(options.retry)
+        self._link: Link | None = None
+        self._state: StateChanged | None = None
         self._next_media = 0.0
-        self._fed_silence_s = 0.0
-        self._unflushed = False
-        self._speaking = False
-        self._draining = False
-        self._ready_at: float | None = None
-        self._failures = 0
-        self._token = 0
-        self._totals = {"pushed": 0.0, "sent": 0.0, "processed": 0.0}
-        self._totals |= {"silence": 0.0, "gap": 0.0, "connected": 0.0}
-        self._connections = 0
-        self._words = 0
+        self._playout = -math.inf
+        self._settled = 0.0
+        """Media seconds up to which all words are surely out."""
+        self._cold = True
+        self._is_idle = False
+        self._connect_at = now
+        self._ended_at: float | None = None
+        self._news_at = now
+        """When new audio last got on, or a new word came."""
+        self._last_loud = now
+        self._fulfilled: list[int] = []
 
-    # -- the caller's side -------------------------------------------------------
+    # -- the caller's side -----------------------------------------------------------
 
-    def admit(self, samples: Samples, media_time: float | None, lag_s: float) -> Chunk:
-        """Date audio that was accepted from the caller.
+    def admit(
+        self, samples: Samples, media_time: float | None, lag_s: float, now: float
+    ) -> None:
+        """Take audio.
 
         Args:
-            samples: Mono PCM, float32, shape `(n,)`, 24 000 Hz.
+            samples: Mono PCM, float32, shape `(n,)`, 24 000 Hz; copied.
             media_time: Media seconds of the pushed chunk; None continues.
             lag_s: Seconds by which the resampler was behind at its begin.
+            now: Monotonic seconds.
         """
         start = self._next_media
         if media_time is not None:
             start = max(start, media_time - lag_s)
-        chunk = Chunk(samples=samples, media_time=start)
-        self._next_media = start + chunk.duration_s
-        self._totals["pushed"] += chunk.duration_s
-        return chunk
-
-    def refuse(self, duration_s: float, media_time: float | None) -> None:
-        """Note audio that found no room: it leaves a gap of its length."""
-        start = max(self._next_media, media_time or 0.0)
+        if not self._feeder.ring.end:
+            self._settled = start
+        duration_s = len(samples) / SAMPLE_RATE
         self._next_media = start + duration_s
-        self._gap(start, self._next_media, "overflow")
+        self._playout = max(self._playout, now) + duration_s
+        self._meter.pushed_s += duration_s
+        loud = self._feeder.ring.append(samples, start, now)
+        self._meter.arrivals.admitted(self._next_media, now)
+        if loud:
+            self._last_loud = now
+            self._is_idle = False
+            if self._meter.first_loud_at is None:
+                self._meter.first_loud_at = now
+        elif self._is_idle:
+            self._keep_waiting(self._options.pre_roll_s)
 
-    def abandon(self, chunk: Chunk) -> None:
-        """Note admitted audio that will not be fed any more."""
-        self._gap(chunk.media_time, chunk.media_time + chunk.duration_s, "not sent")
+    def has_room(self, duration_s: float) -> bool:
+        """Whether so much audio may be pushed; anything fits into an empty buffer."""
+        waiting_s = self._feeder.ring.waiting_s
+        return waiting_s <= 0 or waiting_s + duration_s <= self._options.input_buffer_s
+
+    def make_room(self, duration_s: float) -> bool:
+        """Give up the oldest waiting audio if there is too much, with a gap.
+
+        Returns:
+            Whether there was room without that.
+        """
+        options = self._options
+        limit_s = SLACK_S + (options.cold_start_s if self._cold else options.replay_s)
+        excess_s = self._feeder.ring.waiting_s + duration_s - limit_s
+        if excess_s < 0.5 / SAMPLE_RATE or not self._feeder.ring.waiting:
+            return True
+        self._meter.overflow_s += self._give_up(excess_s, "overflow")
+        return False
+
+    def request_flush(self) -> int:
+        """Ask for the words of all audio so far; `fulfilled` names it when done."""
+        return self._feeder.mark()
+
+    def end_input(self, now: float) -> None:
+        """Note that no audio follows."""
+        if self._ended_at is None:
+            self._ended_at = now
+            self._feeder.mark()
+
+    def fulfilled(self) -> list[int]:
+        """Take the ids of flushes whose words are out."""
+        done, self._fulfilled = self._fulfilled, []
+        return done
 
     @property
     def is_ready(self) -> bool:
         """Whether the connection may be sent audio."""
-        return self._ready_at is not None
+        return self._link is not None
 
     @property
-    def unflushed(self) -> bool:
-        """Whether audio was fed since the last flush."""
-        return self._unflushed
+    def has_work(self) -> bool:
+        """Whether admitted audio could now make a frame: worth waking somebody."""
+        return self._feeder.frame_is_complete
 
-    # -- towards the backend -------------------------------------------------------
+    # -- between connections -----------------------------------------------------------
 
-    def feed(self, chunk: Chunk) -> list[Samples]:
-        """Turn audio into frames; jumps of media time become silence and a move."""
-        frames = []
-        here = self._map.media_time(self._map.samples / SAMPLE_RATE)
-        jump = chunk.media_time - here
-        if jump > JITTER_S and self._map.samples:
-            wanted = min(jump, self._options.gap_silence_s) - self._fed_silence_s
-            frames += self._silence(round(wanted * SAMPLE_RATE))
-        self._map.append(
-            len(chunk.samples), kind=SpanKind.LIVE, media_time=chunk.media_time
-        )
-        self._fed_silence_s = 0.0
-        self._unflushed = True
-        return frames + self._framer.push(chunk.samples)
-
-    def flush(self) -> tuple[list[Samples], int]:
-        """Bring out the last words.
+    def connect_due(self, now: float) -> float | None:
+        """Say when to open a connection.
 
         Returns:
-            Frames to send (the padded rest and the silence the recogniser needs),
-            and the token for `request_flush` after them.
+            Monotonic seconds, infinite while nobody speaks; None when all is done
+            or the input has ended and too much time has passed.
         """
-        delay_s = self._capabilities.nominal_delay_s
-        extra = 0
-        if delay_s > 0:
-            extra = -int(-delay_s // FRAME_S) + FLUSH_FRAMES
-        frames = self._silence(self._framer.padding + extra * FRAME_SAMPLES)
-        self._unflushed = False
-        self._token += 1
-        return frames, self._token
+        feeder = self._feeder
+        if self._is_idle and feeder.has_marks:
+            # Nothing but quiet waits.
+            self._keep_waiting(0.0)
+        if not feeder.ring.waiting:
+            self._fulfil(None)
+            if self._ended_at is not None:
+                return None
+        if now >= self.end_due:
+            return None
+        if self._is_idle:
+            return NEVER
+        return min(self._connect_at, self.end_due)
 
-    def sent(self) -> None:
-        """Note that one frame was sent."""
-        self._ledger.sent()
-        self._totals["sent"] += FRAME_S
-        if not self._capabilities.acks:
-            self._transcript.receive_heard(self._ledger.heard_s)
-            self._collect()
-
-    # -- from the backend ----------------------------------------------------------
+    @property
+    def end_due(self) -> float:
+        """When an ended session no longer waits for progress; infinite before."""
+        if self._ended_at is None:
+            return NEVER
+        options = self._options
+        patience_s = options.cold_start_s if self._cold else options.end_timeout_s
+        return max(self._ended_at, self._news_at) + patience_s
 
     def connecting(self) -> None:
         """Note that a connection is being opened."""
-        again = self._connections > 0 or self._failures > 0
-        state = SessionState.RECONNECTING if again else SessionState.CONNECTING
-        self._state(state, "")
+        self._change(self._away, self._why_away)
 
-    def receive(self, event: contract.ConnectionEvent, now: float) -> int | None:
-        """Take one event of the connection.
+    def lost(self, error: Exception, spread: float, now: float) -> bool:
+        """The connection ended or did not come about.
 
         Args:
-            event: What came.
+            error: Why; its text goes into the state.
+            spread: A random number, 0 to 1.
             now: Monotonic seconds.
 
         Returns:
-            The token of a confirmed flush, else None.
+            Whether to try again (when `connect_due` says).
         """
-        token = None
-        match event:
-            case contract.Ready():
-                self._ready(event.capabilities, now)
-            case contract.Word():
-                self._word(event)
-            case contract.WordEnd():
-                self._ledger.word_out(event.end)
-                end = self._map.media_time(event.end)
-                self._transcript.receive_word_end(index=event.index, end=end)
-            case contract.Pause():
-                self._pause(event)
-            case contract.Voice():
-                self._voice(event)
-            case contract.Progress():
-                self._ledger.processed(event.frames_processed)
-                if self._capabilities.acks:
-                    self._transcript.receive_heard(self._ledger.heard_s)
-            case contract.Flushed():
-                self._transcript.close(FinalReason.FLUSH)
-                token = event.token
-            case contract.WasReset():
-                self._transcript.close(FinalReason.FLUSH)
-                self._collect()
-                self._begin_epoch()
-            case contract.Draining():
-                self._draining = True
-                self._state(SessionState.DRAINING, "")
-            case _:
-                assert_never(event)
-        self._collect()
-        return token
+        link = self._link
+        lasted_s = None if link is None else now - link.ready_at
+        if link is None:
+            self._meter.failed_attempts += 1
+            self._meter.capacity_refusals += isinstance(error, CapacityError)
+        else:
+            self._meter.reconnects += 1
+            if link.is_draining:
+                self._retry.clear()
+        self._close_link(now)
+        self._retry.lost(lasted_s, now)
+        delay_s = self._retry.delay_s(spread, now)
+        if delay_s is None or not getattr(error, "retryable", False):
+            return False
+        slow_s = self._options.retry.slow_s
+        asked_s = getattr(error, "retry_after_s", None) or 0.0
+        self._connect_at = now + max(delay_s, min(asked_s, slow_s))
+        detail = str(error)
+        if self._retry.is_slow(now):
+            detail += f" (trying every {slow_s:g} s)"
+        self._change(self._away, detail)
+        return True
 
-    def lost(self, error: Exception, now: float) -> None:
-        """The connection ended or did not come about; report what is lost with it."""
-        if self._ready_at is not None:
-            lasted = now - self._ready_at
-            self._totals["connected"] += lasted
-            if lasted >= self._options.retry.stable_after_s or self._draining:
-                self._failures = 0
-        self._failures += 1
-        if self._ready_at is not None:
-            self._transcript.close(FinalReason.DISCONNECT)
-            self._collect()
-            until_s = (self._map.samples - self._framer.pending) / SAMPLE_RATE
-            start = self._map.media_time(self._ledger.settled_s)
-            self._gap(start, self._map.media_time(until_s), "connection lost")
-            self._begin_epoch()
-        self._ready_at = None
-        self._draining = False
-
-    def retry_delay_s(self, spread: float) -> float | None:
-        """Seconds until the next attempt after `lost`; None to give up."""
-        return self._options.retry.delay_s(self._failures, spread)
+    def left(self, why: Leaving, now: float) -> None:
+        """The connection was closed on purpose."""
+        done = why in (Leaving.FINISHED, Leaving.IDLE)
+        self._close_link(now, rewind=not done)
+        self._retry.clear()
+        self._connect_at = now
+        if why is Leaving.IDLE:
+            self._cold = self._is_idle = True
+            self._change(SessionState.IDLE, "")
 
     def end(self, now: float, detail: str = "") -> None:
-        """Close the books: last final, usage, closed."""
-        if self._ready_at is not None:
-            self._totals["connected"] += now - self._ready_at
-            self._ready_at = None
-        self._transcript.close(FinalReason.END)
-        self._collect()
-        self._close_ledger()
-        totals = self._totals
-        self._events.append(
-            Usage(
-                audio_pushed_s=totals["pushed"],
-                audio_sent_s=totals["sent"],
-                audio_processed_s=totals["processed"],
-                silence_s=totals["silence"],
-                gap_s=totals["gap"],
-                connected_s=totals["connected"],
-                connections=self._connections,
-                words=self._words,
-            )
-        )
-        self._state(SessionState.CLOSED, detail)
+        """Close the books: last final, gaps, usage, closed."""
+        self._close_link(now)
+        waiting_s = self._feeder.ring.waiting_s
+        if waiting_s:
+            self._give_up(waiting_s, "not transcribed")
+        self._events += self._gaps.close()
+        self._events.append(self._usage(now))
+        self._change(SessionState.CLOSED, detail)
 
-    # -- collect -------------------------------------------------------------------
+    # -- on a connection ---------------------------------------------------------------
+
+    def next_action(self, now: float) -> Action:
+        """Say what to do next; call again after doing it."""
+        link, feeder = self._link, self._feeder
+        if link is None:
+            return Wait(until=NEVER)
+        failure = link.failure(now)
+        if now >= self.end_due:
+            failure = "the last words did not come in time"
+        if failure is not None:
+            return Fail(reason=failure)
+        if link.must_leave(now):
+            return Leave(why=Leaving.DRAINING)
+        if link.is_resetting:
+            return Wait(until=link.due)
+        if feeder.next_out is None:
+            action = self._restarts.next_action(link, feeder, self._hearing, now)
+            if action is not None:
+                return action
+            self._pull(link, now)
+        return self._put_out(link, now) or self._rest(link, now)
+
+    def sent(self, now: float) -> None:
+        """Note that the frame of `Send` was sent."""
+        self._meter.sent_s += FRAME_S
+        link = self._link
+        if link is None:
+            return
+        link.sent(now)
+        self._note_news(now)
+        if not link.capabilities.acks:
+            self._hearing.heard(link.ledger.heard_s, now)
+            self._settle(link)
+
+    def kept_alive(self, now: float) -> None:
+        """Note that `AskKeepalive` was done."""
+        if self._link is not None:
+            self._link.kept_alive(now)
+
+    def excuse(self, now: float) -> None:
+        """Note that nothing was read for a while because the reader was slow."""
+        if self._link is not None:
+            self._link.alive(now)
+
+    def receive(self, event: contract.ConnectionEvent, now: float) -> None:
+        """Take one event of the connection.
+
+        Args:
+            event: What came; nothing is taken before `Ready`.
+            now: Monotonic seconds.
+        """
+        if isinstance(event, contract.Ready):
+            self._ready(event, now)
+        elif self._link is not None:
+            self._take(event, self._link, now)
+
+    # -- collect -----------------------------------------------------------------------
 
     def events(self) -> list[SessionEvent]:
         """Take what the reader should see; empty when called again."""
-        events, self._events = self._events, []
+        events = self._events[:]
+        self._events.clear()
         return events
 
-    def _ready(self, capabilities: contract.Capabilities, now: float) -> None:
-        if capabilities != self._capabilities:
-            self._capabilities = capabilities
-            self._ledger = self._new_ledger()
-            # Nothing is open: Ready is the first event of a connection.
-            self._transcript.rules = self._rules()
-        self._ready_at = now
-        self._connections += 1
-        self._state(SessionState.READY, "")
-
-    def _word(self, event: contract.Word) -> None:
-        start = self._map.media_time(event.start)
-        self._words += 1
-        self._ledger.word_out(event.start)
-        if not self._speaking:
-            self._speaking = True
-            self._events.append(SpeechStarted(at=start))
-        self._transcript.receive_word(
-            event.text, index=event.index, start=start, heard=self._ledger.heard_s
+    def metrics(self, now: float) -> SessionMetrics:
+        """Figures as of now."""
+        in_flight = 0 if self._link is None else self._link.ledger.in_flight
+        return self._meter.snapshot(
+            self._usage(now),
+            waiting_s=self._feeder.ring.waiting_s,
+            lag_s=in_flight * FRAME_S,
         )
 
-    def _pause(self, event: contract.Pause) -> None:
-        sure = self._transcript.receive_pause(event.probabilities, event.horizons_s)
-        self._collect(probability=sure)
+    # -- what to do --------------------------------------------------------------------
 
-    def _voice(self, event: contract.Voice) -> None:
-        at = self._map.media_time(event.at)
-        self._ledger.voice(event.at if event.active else None)
-        if event.active:
-            if not self._speaking:
-                self._events.append(SpeechStarted(at=at))
-            self._speaking = True
+    def _pull(self, link: Link, now: float) -> None:
+        """Get the next frames or a question out of the feeder."""
+        feeder = self._feeder
+        self._drop_late(now)
+        if not feeder.touched:
+            # Flushed already, or a flush is on its way that says the same.
+            feeder.join_flush() if link.awaits_flush else self._fulfil(None)
+        if feeder.pull():
+            self._restarts.loud(feeder.take_loud())
+        elif feeder.unflushed and now >= self._stall_due:
+            feeder.flush()
+
+    def _put_out(self, link: Link, now: float) -> Action | None:
+        """Hand out what lies ready, if the window lets it."""
+        out = self._feeder.next_out
+        if isinstance(out, Send):
+            at = link.send_at(now)
+            if at > now:
+                return Wait(until=min(at, link.due, self.end_due))
+        elif isinstance(out, AskFlush):
+            link.asked_flush(out.token, now)
+        if out is not None:
+            self._feeder.pop()
+        return out
+
+    def _rest(self, link: Link, now: float) -> Action:
+        """Nothing to send: what else may be due."""
+        if self._ended_at is not None and not self._feeder.has_marks:
+            return Leave(why=Leaving.FINISHED)
+        due = min(link.due, self.end_due, link.keepalive_due)
+        if self._feeder.unflushed:
+            due = min(due, self._stall_due)
+        elif not (link.owes or self._hearing.is_open):
+            if now >= self._idle_due:
+                return Leave(why=Leaving.IDLE)
+            due = min(due, self._idle_due)
+        if now >= link.keepalive_due:
+            return AskKeepalive()
+        return Wait(until=due)
+
+    @property
+    def _stall_due(self) -> float:
+        return self._playout + self._options.stall_s
+
+    @property
+    def _idle_due(self) -> float:
+        idle_s = self._options.idle_release_s
+        if idle_s is None or self._ended_at is not None:
+            return NEVER
+        return self._last_loud + idle_s
+
+    # -- what came ---------------------------------------------------------------------
+
+    def _ready(self, event: contract.Ready, now: float) -> None:
+        self._link = Link(event.capabilities, self._options, now)
+        self._serving = event.backend or self._name
+        self._cold = False
+        self._news_at = max(self._news_at, now) if self._is_first else self._news_at
+        self._meter.connections += 1
+        self._begin_epoch(self._link, now)
+        self._events += self._gaps.close()
+        self._change(SessionState.READY, "")
+
+    def _take(self, event: contract.ConnectionEvent, link: Link, now: float) -> None:
+        feeder, hearing = self._feeder, self._hearing
+        match event:
+            case contract.Word():
+                link.alive(now)
+                if hearing.word(event, feeder.map, link.ledger, now):
+                    self._news_at = now
+                    self._restarts.word(now)
+                self._settle(link)
+            case contract.WordEnd():
+                hearing.word_end(event, feeder.map, link.ledger)
+            case contract.Pause():
+                hearing.pause(event, now)
+            case contract.Voice():
+                hearing.voice(event, feeder.map, link.ledger, now)
+                self._settle(link)
+            case contract.Progress():
+                if link.progress(event.frames_processed, now):
+                    self._note_news(now)
+                    hearing.heard(link.ledger.heard_s, now)
+                    self._settle(link)
+            case contract.Flushed():
+                self._flushed(event.token, link, now)
+            case contract.WasReset():
+                self._was_reset(link, now)
+            case contract.Draining():
+                link.draining(event.deadline_s, now)
+                self._change(SessionState.DRAINING, "")
+            case contract.Ready():
+                pass
+            case _:
+                assert_never(event)
+
+    def _flushed(self, token: int, link: Link, now: float) -> None:
+        took_s = link.flushed(token, now)
+        if took_s is None:
             return
-        if self._speaking:
-            self._events.append(Endpoint(at=at))
-        self._speaking = False
-        self._transcript.close(FinalReason.ENDPOINT)
+        self._meter.finalization.add(took_s)
+        self._hearing.close(FinalReason.FLUSH, now)
+        if not self._feeder.touched and not link.awaits_flush:
+            self._settled = self._feeder.ring.media_at_cursor()
+        self._fulfil(token)
 
-    def _collect(self, probability: float | None = None) -> None:
-        for event in self._transcript.events():
-            if isinstance(event, Final):
-                pause = event.reason in PAUSED and self._speaking
-                if pause and not self._capabilities.endpointing:
-                    self._events.append(Endpoint(at=event.end, probability=probability))
-                if event.reason is not FinalReason.LENGTH:
-                    self._speaking = False
-            self._events.append(event)
+    def _was_reset(self, link: Link, now: float) -> None:
+        self._hearing.close(FinalReason.FLUSH, now)
+        self._rewind(link)
+        link.was_reset(now)
+        self._begin_epoch(link, now)
 
-    def _silence(self, count: int) -> list[Samples]:
-        if count <= 0:
-            return []
-        self._map.append(count, kind=SpanKind.SILENCE)
-        seconds = count / SAMPLE_RATE
-        self._fed_silence_s += seconds
-        self._totals["silence"] += seconds
-        return self._framer.push(np.zeros(count, dtype=np.float32))
+    # -- inside ------------------------------------------------------------------------
 
-    def _gap(self, start: float, end: float, reason: str) -> None:
-        # Less than a sample is rounding, not audio.
-        if end - start < 1 / SAMPLE_RATE:
+    @property
+    def _is_first(self) -> bool:
+        return self._meter.connections == 0
+
+    @property
+    def _away(self) -> SessionState:
+        first = self._is_first and not self._retry.failures
+        return SessionState.CONNECTING if first else SessionState.RECONNECTING
+
+    @property
+    def _why_away(self) -> str:
+        state = self._state
+        return state.detail if state is not None and state.state is self._away else ""
+
+    def _begin_epoch(self, link: Link, now: float) -> None:
+        self._feeder.begin(link.capabilities)
+        self._hearing.begin(link.capabilities, self._feeder.ring.media_at_cursor())
+        self._restarts.begin(now)
+
+    def _close_link(self, now: float, *, rewind: bool = True) -> None:
+        link = self._link
+        if link is None:
             return
-        self._totals["gap"] += end - start
-        last = self._events[-1] if self._events else None
-        if (
-            isinstance(last, Gap)
-            and last.reason == reason
-            and abs(last.end - start) < 1e-6
-        ):
-            self._events[-1] = attrs.evolve(last, end=end)
-        else:
-            self._events.append(Gap(start=start, end=end, reason=reason))
+        self._meter.connected_s += now - link.ready_at
+        self._meter.processed_s += link.processed_s
+        self._hearing.close(FinalReason.DISCONNECT, now)
+        if rewind:
+            self._rewind(link)
+        self._link = None
 
-    def _begin_epoch(self) -> None:
-        """Begin to count anew; the held-back part of a frame comes along."""
-        self._transcript.begin_epoch()
-        self._close_ledger()
-        pending = self._framer.pending
-        old, self._map = self._map, TimelineMap()
-        since = old.media_time((old.samples - pending) / SAMPLE_RATE)
-        self._map.append(pending, kind=SpanKind.LIVE, media_time=since)
-        self._ledger = self._new_ledger()
-        self._speaking = False
-        self._fed_silence_s = 0.0
+    def _rewind(self, link: Link) -> None:
+        """Put the cursor where the next epoch has to begin.
 
-    def _close_ledger(self) -> None:
-        self._totals["processed"] += self._ledger.frames_processed * FRAME_S
-        self._ledger = self._new_ledger()
+        When the recogniser was deaf, that is the last word: the audio since then was
+        processed without being heard.
+        """
+        feeder = self._feeder
+        if not feeder.map.samples:
+            return
+        self._settle(link)
+        cut = feeder.map.media_time(link.ledger.replay_from_s(OVERLAP_S))
+        if self._restarts.wants_words:
+            cut = min(cut, self._hearing.last_word_start)
+        feeder.rewind(feeder.ring.quiet_point(cut, SEAM_SEARCH_S))
 
-    def _new_ledger(self) -> Ledger:
-        capabilities = self._capabilities
-        return Ledger(acks=capabilities.acks, delay_s=capabilities.nominal_delay_s)
+    def _settle(self, link: Link) -> None:
+        """Forget audio that will not be sent again."""
+        feeder, ledger = self._feeder, link.ledger
+        settled = feeder.map.media_time(ledger.settled_s)
+        self._settled = max(self._settled, min(settled, feeder.ring.media_end()))
+        keep = feeder.map.media_time(ledger.replay_from_s(OVERLAP_S)) - SEAM_SEARCH_S
+        if self._restarts.keeps_audio:
+            keep = min(keep, self._hearing.last_word_start - OVERLAP_S)
+        oldest = feeder.ring.media_at_cursor() - self._options.replay_s
+        feeder.ring.release(max(keep, oldest))
 
-    def _rules(self) -> SegmentRules:
-        rules = self._options.segments
-        if self._capabilities.endpointing:
-            rules = attrs.evolve(rules, count_silence=False)
-        return rules
+    def _note_news(self, now: float) -> None:
+        if self._feeder.ring.waiting and not self._feeder.replays:
+            self._news_at = now
 
-    def _state(self, state: SessionState, detail: str) -> None:
-        self._events.append(
-            StateChanged(state=state, backend=self._name, detail=detail)
+    def _fulfil(self, token: int | None) -> None:
+        self._fulfilled += self._feeder.confirm(token)
+
+    def _drop_late(self, now: float) -> None:
+        """Give up waiting audio that is too old to be worth a caption."""
+        lateness_s = self._options.max_lateness_s
+        if lateness_s is None:
+            return
+        ring = self._feeder.ring
+        while (piece := ring.peek()) and now - piece.arrived > lateness_s:
+            self._give_up(len(piece.samples) / SAMPLE_RATE, "too late")
+
+    def _give_up(self, seconds: float, reason: str) -> float:
+        """Skip waiting audio for good; returns the seconds that are lost by it.
+
+        What was heard before, and waited to be sent again only for the seam, is
+        not lost.
+        """
+        start, end = self._feeder.give_up(round(seconds * SAMPLE_RATE))
+        start = max(start, self._settled)
+        self._settled = max(end, self._settled)
+        self._events += self._gaps.lose(start, end, reason)
+        return max(0.0, end - start)
+
+    def _keep_waiting(self, seconds: float) -> None:
+        """Skip quiet audio but for its last part."""
+        ring = self._feeder.ring
+        spare_s = ring.waiting_s - seconds
+        if spare_s > 0:
+            self._feeder.give_up(round(spare_s * SAMPLE_RATE))
+            self._meter.skipped_quiet_s += spare_s
+        self._settled = max(self._settled, ring.media_at_cursor())
+        ring.release(self._settled)
+
+    def _usage(self, now: float) -> Usage:
+        link = self._link
+        connected_s = 0.0 if link is None else now - link.ready_at
+        processed_s = 0.0 if link is None else link.processed_s
+        return self._meter.usage(
+            connected_s=connected_s, processed_s=processed_s, gap_s=self._gaps.total_s
         )
+
+    def _change(self, state: SessionState, detail: str) -> None:
+        change = StateChanged(state=state, backend=self._serving, detail=detail)
+        if change != self._state:
+            self._state = change
+            self._events.append(change)

@@ -31,9 +31,14 @@ class Outbox:
         self._events.append(event)
         self._notify()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader is so far behind that writers wait."""
+        return len(self._events) >= self._limit
+
     async def wait_for_room(self) -> None:
         """Wait until fewer than `limit` events are queued."""
-        while len(self._events) >= self._limit:
+        while self.is_full:
             await self._changed.wait()
 
     def close(self, failure: Exception | None = None) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable
 
 import anyio
 
@@ -18,9 +17,19 @@ from ..errors import (
     ConnectionLost,
     KyutaiStreamError,
 )
-from ._inbox import EndMark, FlushMark, Inbox
-from ._machine import Chunk, Samples, SessionMachine
+from ._actions import (
+    AskFlush,
+    AskKeepalive,
+    AskReset,
+    Fail,
+    Leave,
+    Leaving,
+    Send,
+    Wait,
+)
+from ._machine import SessionMachine
 from ._outbox import Outbox
+from ._signal import Signal
 from .options import SessionOptions
 
 logger = logging.getLogger("kyutai_stream.session")
@@ -28,34 +37,73 @@ logger = logging.getLogger("kyutai_stream.session")
 LAST_WORDS_S = 0.5
 """Time to read what a connection that failed to send has already brought."""
 
-Clock = Callable[[], float]
-
 
 class Runner:
-    """Runs one session: connects, feeds, receives, connects again, ends."""
+    """Runs one session: connects, feeds, receives, connects again, ends.
+
+    Must be made inside the event loop whose clock it shall use.
+    """
 
     def __init__(
-        self,
-        backend: Backend,
-        request: ConnectRequest,
-        options: SessionOptions,
-        *,
-        clock: Clock = time.monotonic,
+        self, backend: Backend, request: ConnectRequest, options: SessionOptions
     ) -> None:
         self._backend = backend
         self._request = request
         self._options = options
-        self.clock = clock
-        self.machine = SessionMachine(backend.name, backend.capabilities, options)
-        self.inbox = Inbox(options.input_buffer_s)
+        self.machine = SessionMachine(
+            backend.name, options, request.language, anyio.current_time()
+        )
         self.outbox = Outbox(options.event_buffer)
         self.failure: Exception | None = None
         self.finished = False
-        self.playout = -math.inf
-        """When the audio pushed so far would have been played, on `clock`."""
-        self._ending = False
-        self._flushing: dict[int, FlushMark] = {}
-        self._last_sent = clock()
+        self._work = Signal()
+        """Something to send, to connect for or to end with."""
+        self._room = Signal()
+        """Waiting audio became less."""
+        self._opening: anyio.CancelScope | None = None
+        self._flushes: dict[int, anyio.Event] = {}
+        self._flushed: set[int] = set()
+
+    # -- the caller's side -----------------------------------------------------------
+
+    async def wait_for_room(self, duration_s: float) -> None:
+        """Wait until so much audio may be pushed or the session is over."""
+        while not (self.finished or self.machine.has_room(duration_s)):
+            await self._room.wait()
+
+    def audio_came(self) -> None:
+        """Note that audio was admitted."""
+        if self.machine.has_work:
+            self._work.notify()
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Ask for the words so far and wait; whether they came in time."""
+        mark_id = self.machine.request_flush()
+        self._flushes[mark_id] = done = anyio.Event()
+        self._work.notify()
+        try:
+            with anyio.move_on_after(timeout_s):
+                await done.wait()
+        finally:
+            del self._flushes[mark_id]
+        confirmed = mark_id in self._flushed
+        self._flushed.discard(mark_id)
+        return confirmed
+
+    def end_input(self) -> None:
+        """Note that no audio follows."""
+        now = anyio.current_time()
+        self.machine.end_input(now)
+        self._work.notify()
+        if self._opening is None:
+            return
+        if self.machine.connect_due(now) is None:
+            # Nothing was said: no need to wait for a connection.
+            self._opening.cancel()
+        else:
+            self._opening.deadline = min(self._opening.deadline, self.machine.end_due)
+
+    # -- life ------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run to the end; a failure is kept in `failure`, never raised."""
@@ -66,60 +114,75 @@ class Runner:
             self.failure = exc
             logger.debug("= failed: %s", type(exc).__name__)
         self.finished = True
-        self._release_flushes()
-        for chunk in self.inbox.close():
-            self.machine.abandon(chunk)
-        self.machine.end(self.clock(), "" if self.failure is None else "failed")
+        detail = "" if self.failure is None else "failed"
+        self.machine.end(anyio.current_time(), detail)
         for event in self.machine.events():
             self.outbox.put(event)
         self.outbox.close(self.failure)
+        self._release_flushes()
+        for done in self._flushes.values():
+            done.set()
+        self._room.notify()
 
     async def _connect_until_done(self) -> None:
-        while True:
-            self.machine.connecting()
+        machine = self.machine
+        while await self._wait_to_connect():
+            machine.connecting()
             await self._publish()
             try:
-                await self._connection()
-                return
+                why = await self._connection()
             except KyutaiStreamError as exc:
-                delay_s = await self._after_loss(exc)
-            if delay_s is None:
-                return
-            await anyio.sleep(delay_s)
+                self._lost(exc)
+            else:
+                logger.debug("= left: %s", why.value)
+                machine.left(why, anyio.current_time())
+                if why is Leaving.FINISHED:
+                    return
 
-    async def _after_loss(self, error: KyutaiStreamError) -> float | None:
-        """Seconds until the next attempt, None if the input was over anyway."""
+    async def _wait_to_connect(self) -> bool:
+        """Wait until a connection is due; False when none is needed any more."""
+        while True:
+            now = anyio.current_time()
+            due = self.machine.connect_due(now)
+            await self._publish()
+            if due is None:
+                return False
+            if due <= now:
+                # A refusal may come without any wait.
+                await anyio.lowlevel.checkpoint()
+                return True
+            await self._work.wait(until=due)
+
+    def _lost(self, error: KyutaiStreamError) -> None:
+        """Note a lost connection or failed attempt; raises if it was the last."""
         logger.debug("= lost: %s", type(error).__name__)
-        self.machine.lost(error, self.clock())
-        self._release_flushes()
-        await self._publish()
-        if self._ending:
-            return None
+        if self.machine.lost(error, random.random(), anyio.current_time()):
+            return
         if not error.retryable:
             raise error
-        delay_s = self.machine.retry_delay_s(random.random())
-        if delay_s is None:
-            raise BackendUnavailable(f"gave up: {error}") from error
-        return delay_s
+        raise BackendUnavailable(f"gave up: {error}") from error
 
-    async def _connection(self) -> None:
-        """One connection from opening to graceful end; raises when it is lost."""
+    async def _connection(self) -> Leaving:
+        """One connection from opening to its end; raises when it is lost."""
         ready = anyio.Event()
-        with anyio.move_on_after(self._options.connect_timeout_s) as opening:
+        timeout_s = self._options.connect_timeout_s
+        with anyio.move_on_after(timeout_s) as opening:
+            opening.deadline = min(opening.deadline, self.machine.end_due)
+            self._opening = opening
             try:
                 async with self._backend.connect(self._request) as connection:
-                    await self._drive(connection, ready, opening)
+                    return await self._drive(connection, ready, opening)
             except BaseExceptionGroup as group:
                 raise _first(group) from group
-        if opening.cancelled_caught:
-            raise ConnectFailed(
-                f"the recogniser was not ready in {self._options.connect_timeout_s:g} s"
-            )
+            finally:
+                self._opening = None
+        raise ConnectFailed(f"the recogniser was not ready in {timeout_s:g} s")
 
     async def _drive(
         self, connection: Connection, ready: anyio.Event, opening: anyio.CancelScope
-    ) -> None:
+    ) -> Leaving:
         failures: list[Exception] = []
+        left: list[Leaving] = []
         heard_all = anyio.Event()
 
         async def receive() -> None:
@@ -134,8 +197,9 @@ class Runner:
         async def feed() -> None:
             await ready.wait()
             opening.deadline = math.inf
+            self._opening = None
             try:
-                await self._feed(connection)
+                left.append(await self._feed(connection))
             except Exception as exc:
                 failures.append(exc)
                 # What has arrived before the failure still counts.
@@ -146,99 +210,66 @@ class Runner:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive)
             tasks.start_soon(feed)
-        if failures:
-            raise failures[0]
+        if left:
+            return left[0]
+        raise failures[0]
 
     async def _receive(self, connection: Connection, ready: anyio.Event) -> None:
         async for event in connection:
-            token = self.machine.receive(event, self.clock())
+            self.machine.receive(event, anyio.current_time())
             if self.machine.is_ready:
                 ready.set()
+            self._work.notify()
             await self._publish()
-            if token is not None and token in self._flushing:
-                self._flushing.pop(token).release(confirmed=True)
         raise ConnectionLost("the recogniser ended the connection")
 
-    async def _feed(self, connection: Connection) -> None:
+    async def _feed(self, connection: Connection) -> Leaving:
+        machine = self.machine
         while True:
-            item = None
-            with anyio.move_on_after(self._patience_s()):
-                item = await self.inbox.get()
-            match item:
-                case Chunk():
-                    await self._send(connection, self.machine.feed(item))
-                case FlushMark():
-                    await self._flush(connection, item)
-                case EndMark():
-                    await self._end(connection)
-                    return
-                case None:
-                    await self._idle(connection)
+            action = machine.next_action(anyio.current_time())
             await self._publish()
+            match action:
+                case Send():
+                    await self._bounded(connection.send(action.frame))
+                    machine.sent(anyio.current_time())
+                    self._room.notify()
+                case AskFlush():
+                    await self._bounded(connection.request_flush(action.token))
+                case AskReset():
+                    await self._bounded(connection.reset())
+                case AskKeepalive():
+                    await self._bounded(connection.keepalive())
+                    machine.kept_alive(anyio.current_time())
+                case Leave():
+                    return action.why
+                case Fail():
+                    raise ConnectionLost(action.reason)
+                case Wait():
+                    await self._work.wait(until=action.until)
 
-    def _patience_s(self) -> float:
-        """Seconds to wait for audio before something else is due."""
-        now = self.clock()
-        due = math.inf
-        if self.machine.unflushed:
-            due = self.playout + self._options.stall_s
-        keepalive_s = self._backend.capabilities.keepalive_interval_s
-        if keepalive_s is not None:
-            due = min(due, self._last_sent + keepalive_s)
-        return max(0.0, due - now)
-
-    async def _idle(self, connection: Connection) -> None:
-        stalled_at = self.playout + self._options.stall_s
-        if self.machine.unflushed and self.clock() >= stalled_at:
-            await self._flush(connection, None)
-            return
-        with anyio.move_on_after(self._options.send_timeout_s) as scope:
-            await connection.keepalive()
-        self._check_sent(scope)
-
-    async def _flush(self, connection: Connection, mark: FlushMark | None) -> None:
-        frames, token = self.machine.flush()
-        if mark is not None:
-            self._flushing[token] = mark
-        await self._send(connection, frames)
-        with anyio.move_on_after(self._options.send_timeout_s) as scope:
-            await connection.request_flush(token)
-        self._check_sent(scope)
-
-    async def _end(self, connection: Connection) -> None:
-        self._ending = True
-        mark = FlushMark()
-        with anyio.move_on_after(self._options.end_timeout_s):
-            await self._flush(connection, mark)
-            await mark.done.wait()
-        if not mark.confirmed:
-            raise ConnectionLost("the last words did not come in time")
-
-    async def _send(self, connection: Connection, frames: Iterable[Samples]) -> None:
-        for frame in frames:
-            with anyio.move_on_after(self._options.send_timeout_s) as scope:
-                await connection.send(frame)
-            self._check_sent(scope)
-            self.machine.sent()
-
-    def _check_sent(self, scope: anyio.CancelScope) -> None:
+    async def _bounded(self, work: Awaitable[None]) -> None:
+        timeout_s = self._options.send_timeout_s
+        with anyio.move_on_after(timeout_s) as scope:
+            await work
         if scope.cancelled_caught:
-            raise ConnectionLost(
-                f"the recogniser took nothing for {self._options.send_timeout_s:g} s"
-            )
-        self._last_sent = self.clock()
+            raise ConnectionLost(f"the recogniser took nothing for {timeout_s:g} s")
 
     async def _publish(self) -> None:
         # Taken and queued without an await between: two tasks publish, and the
         # order of events must stay; a cancelled wait loses none.
         for event in self.machine.events():
             self.outbox.put(event)
-        await self.outbox.wait_for_room()
+        self._release_flushes()
+        if self.outbox.is_full:
+            await self.outbox.wait_for_room()
+            self.machine.excuse(anyio.current_time())
 
     def _release_flushes(self) -> None:
-        for mark in self._flushing.values():
-            mark.release(confirmed=False)
-        self._flushing.clear()
+        for mark_id in self.machine.fulfilled():
+            done = self._flushes.get(mark_id)
+            if done is not None:
+                self._flushed.add(mark_id)
+                done.set()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -25,7 +25,13 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 @pytest.fixture
 def spoken() -> Utterance:
     """Five words with a sentence pause; ends 0.1 s after the last."""
-    return speak("alpha bravo charlie. delta november", lead_s=0.3, tail_s=0.1, seed=3)
+    return speak(
+        "alpha bravo charlie. delta november",
+        lead_s=0.3,
+        sentence_pause_s=1.5,
+        tail_s=0.1,
+        seed=3,
+    )
 
 
 @pytest.fixture

@@ -9,11 +9,17 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from attrs import evolve
 from websockets.asyncio.client import ClientConnection, connect
 
-from kyutai_stream.testing.gateway import FakeGateway, ScriptListener
-from kyutai_stream.testing.scripted import ScriptedWord
-from kyutai_stream.testing.tones import Utterance
+from kyutai_stream.testing.gateway import FakeGateway
+from kyutai_stream.testing.moshi_server import (
+    STT_1B,
+    STT_2_6B,
+    Redecoding,
+    ScriptedRecogniser,
+)
+from kyutai_stream.testing.tones import HeardWord, Utterance
 
 Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
 
@@ -250,9 +256,9 @@ async def test_a_slow_model_pushes_back(hear: Hear) -> None:
 
 
 async def test_a_script_instead_of_tones(hear: Hear) -> None:
-    words = [ScriptedWord(text="Bonjour,", start=0.2, end=0.5)]
+    words = [HeardWord(text="Bonjour,", start=0.2, end=0.5)]
     async with (
-        FakeGateway(listen=lambda: ScriptListener(words)) as gateway,
+        FakeGateway(listen=lambda: ScriptedRecogniser(words)) as gateway,
         connect(gateway.url) as socket,
     ):
         await socket.send(SILENCE)
@@ -265,12 +271,33 @@ async def test_a_script_instead_of_tones(hear: Hear) -> None:
 
 async def test_without_acks(spoken: Utterance, hear: Hear) -> None:
     """The 2.6B model has no pause heads and sends no steps."""
-    async with FakeGateway(acks=False) as gateway, connect(gateway.url) as socket:
+    async with FakeGateway(model=STT_2_6B) as gateway, connect(gateway.url) as socket:
         await say(socket, spoken)
         await socket.send(flush(1))
         messages = await hear(socket)
     assert messages[0]["acks"] is False
+    assert messages[0]["delay_ms"] == 2560
     assert messages[0]["pause_horizons_s"] == []
     assert of(messages, "ack", "vad_end") == []
     assert len(of(messages, "token")) == 5
     assert messages[-1]["type"] == "flushed"
+
+
+async def test_after_a_reconnect_it_hears_differently(
+    spoken: Utterance, hear: Hear
+) -> None:
+    model = evolve(STT_1B, redecoding=Redecoding(split_probability=1.0))
+    async with FakeGateway(model=model) as gateway:
+        said = []
+        for _ in range(2):
+            async with connect(gateway.url) as socket:
+                await say(socket, spoken)
+                await socket.send(EOS)
+                said.append(of(await hear(socket), "token"))
+    exact, again = said
+    assert len(again) < len(exact) == len(spoken.words)
+    assert "".join(one["text"] for one in again) == f" {spoken.text}"
+    assert all(
+        any(abs(one["start"] - other["start"]) <= 0.17 for other in exact)
+        for one in again
+    )

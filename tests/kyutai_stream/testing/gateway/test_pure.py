@@ -3,81 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyutai_stream.testing.gateway import Heard, Timers
+from kyutai_stream.testing.gateway import Timers
 from kyutai_stream.testing.gateway.dialect import DialectOptions, Send
 from kyutai_stream.testing.gateway.generations import DIALECTS
-from kyutai_stream.testing.gateway.listening import Frame, ScriptListener, pieces_of
 from kyutai_stream.testing.gateway.model import FakeModel, ModelEnd, ModelWord
 from kyutai_stream.testing.gateway.protocol1 import PauseRule, Protocol1
 from kyutai_stream.testing.gateway.pump import ClientClock, Mark, Pump, Stepped
-from kyutai_stream.testing.scripted import ScriptedWord
+from kyutai_stream.testing.moshi_server import STT_1B, ScriptedRecogniser
+from kyutai_stream.testing.tones import HeardWord
 
 FRAME = np.zeros(1920, dtype=np.float32)
-LOUD = np.full(1920, 0.1, dtype=np.float32)
 
 
-class Known:
-    """Names words at given frames (from 1)."""
-
-    def __init__(self, words: dict[int, Heard]) -> None:
-        self._words = words
-        self._frames = 0
-
-    def hear(self, frame: Frame) -> Sequence[Heard]:
-        self._frames += 1
-        return [self._words[self._frames]] if self._frames in self._words else []
+def deaf() -> ScriptedRecogniser:
+    return ScriptedRecogniser([])
 
 
-def nobody() -> ScriptListener:
-    return ScriptListener([])
+def model(*words: HeardWord, pieces: int = 1) -> FakeModel:
+    settings = evolve(STT_1B, pieces=lambda text: pieces)
+    return FakeModel(settings, lambda: ScriptedRecogniser(words))
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 5])
 def test_a_word_comes_delay_pieces_and_one_steps_after_its_start(pieces: int) -> None:
-    model = FakeModel(Known({13: Heard(text="abcdefghij", start=0.8, pieces=pieces)}))
-    said = [(n, model.step(FRAME)) for n in range(1, 40)]
+    stream = model(HeardWord(text="abcdefghij", start=0.8, end=1.0), pieces=pieces)
+    said = [(n, stream.step(FRAME)) for n in range(1, 40)]
     ((step, word),) = [(n, one.words) for n, one in said if one.words]
     assert step == 10 + 6 + pieces + 1
     assert word == (ModelWord(index=0, text="abcdefghij", start=0.8),)
-    shown = [(n, piece.text) for n, one in said for piece in one.pieces]
+    shown = [(n, piece) for n, one in said for piece in one.pieces]
     assert "".join(text for _, text in shown) == " abcdefghij"
-    assert [n for n, _ in shown] == [17 + number for number in range(pieces)]
+    assert [n for n, _ in shown] == [step + number for number in range(pieces)]
 
 
-def test_a_word_found_late_comes_late_and_ends_come_with_the_next_onset() -> None:
-    model = FakeModel(
-        Known({5: Heard(text="a", start=0.0), 30: Heard(text="b", start=0.8)})
+def test_ends_come_with_the_next_onset() -> None:
+    stream = model(
+        HeardWord(text="a", start=0.0, end=0.2), HeardWord(text="b", start=0.8, end=0.9)
     )
-    said = [(n, one) for n in range(1, 40) for one in model.step(FRAME).words]
+    said = [(n, one) for n in range(1, 40) for one in stream.step(FRAME).words]
     assert said == [
         (8, ModelWord(index=0, text="a", start=0.0)),
-        (30, ModelEnd(index=0, end=0.8)),
-        (30, ModelWord(index=1, text="b", start=0.8)),
+        (16, ModelEnd(index=0, end=0.8)),
+        (18, ModelWord(index=1, text="b", start=0.8)),
     ]
 
 
-def test_pause_heads_rise_in_silence_after_the_delay() -> None:
-    model = FakeModel(nobody())
-    for _ in range(20):
-        model.step(LOUD)
-    heads = [model.step(FRAME).prs for _ in range(20)]
-    assert heads[5] == (0.0, 0.0, 0.0, 0.0)
-    assert heads[6][0] == 0.5
-    assert all(list(one) == sorted(one, reverse=True) for one in heads)
-    assert all(head > 0.9 for head in heads[-1])
-
-
-def test_the_first_steps_of_the_heads_are_noise() -> None:
-    model = FakeModel(nobody())
-    noise = [model.step(FRAME).prs[0] for _ in range(12)]
-    assert noise == [0.1, 0.9] * 6
+def test_a_deaf_model_steps_on() -> None:
+    stream = model(HeardWord(text="a", start=0.0, end=0.2))
+    stream.stop_hearing()
+    steps = [stream.step(FRAME) for _ in range(40)]
+    assert not any(one.words or one.pieces for one in steps)
+    assert all(len(one.prs) == 4 for one in steps)
 
 
 def test_pause_rule() -> None:
@@ -115,7 +98,7 @@ def test_the_clients_clock_skips_injected_silence(
 
 
 def test_the_pump_keeps_order_and_pace() -> None:
-    pump = Pump(nobody, step_s=0.08)
+    pump = Pump(lambda epoch: model(), step_s=0.08)
     pump.push(np.zeros(1920 + 10, dtype=np.float32))
     pump.flush(2)
     pump.mark(Mark(kind="flush", id=1))
@@ -136,16 +119,8 @@ def test_the_pump_keeps_order_and_pace() -> None:
     assert pump.wakeup() is None, "nothing to flush"
 
 
-def test_a_script_says_what_the_audio_has_reached() -> None:
-    listener = ScriptListener([ScriptedWord(text="hello", start=0.1, end=0.3)])
-    assert listener.hear(FRAME) == []
-    (heard,) = listener.hear(FRAME)
-    assert (heard.text, heard.start, heard.pieces) == ("hello", 0.1, 2)
-    assert pieces_of("") == 1
-
-
 def options() -> DialectOptions:
-    return DialectOptions(listen=nobody, timers=Timers())
+    return DialectOptions(listen=deaf, timers=Timers())
 
 
 MESSAGE = st.one_of(

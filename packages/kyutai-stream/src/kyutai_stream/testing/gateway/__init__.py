@@ -25,7 +25,6 @@ from .incidents import (
     StopWords,
     UnknownMessages,
 )
-from .listening import Heard, Listener, ScriptListener, ToneListener
 from .server import DialectName, Edge, FakeGateway, Handshake
 
 __all__ = [
@@ -42,15 +41,11 @@ __all__ = [
     "GatewayConnection",
     "HalfOpen",
     "Handshake",
-    "Heard",
     "Incident",
-    "Listener",
-    "ScriptListener",
     "SendRaw",
     "StaleEpoch",
     "StopSteps",
     "StopWords",
     "Timers",
-    "ToneListener",
     "UnknownMessages",
 ]

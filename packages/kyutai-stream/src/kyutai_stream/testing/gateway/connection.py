@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .dialect import Dialect, Output, Send
 from .incidents import Abort, CloseWith, HalfOpen, Incident
-from .listening import Frame
+from .model import Frame
 
 __all__ = ["GatewayConnection"]
 

@@ -16,6 +16,7 @@ import numpy as np
 from attrs import Factory, evolve, frozen
 
 from ...core import FRAME_SAMPLES
+from ..moshi_server import STT_1B, Model, Recogniser
 from .incidents import (
     Abort,
     At,
@@ -32,7 +33,7 @@ from .incidents import (
     StopWords,
     UnknownMessages,
 )
-from .listening import Frame, Listener
+from .model import FakeModel, Frame
 from .pump import Mark, Pump, Stepped
 
 __all__ = ["Dialect", "DialectOptions", "Output", "Send", "Timers", "floats"]
@@ -58,8 +59,12 @@ class Timers:
 class DialectOptions:
     """What a dialect needs to know."""
 
-    listen: Callable[[], Listener]
-    """Makes a listener for a stream."""
+    listen: Callable[[], Recogniser]
+    """Makes a recogniser for a stream."""
+    model: Model = STT_1B
+    """What listens with it."""
+    number: int = 0
+    """Number of the connection."""
     attempt: Attempt = Factory(Attempt)
     """What goes wrong."""
     step_s: float = 0.0
@@ -70,8 +75,6 @@ class DialectOptions:
     """Error code to refuse the connection with, as its dialect does that."""
     scale: float = 1.0
     """Factor of all other waits (`Attempt`, `Drain`)."""
-    acks: bool = True
-    """Whether the model has pause heads and so sends steps."""
     leading_space: bool = False
     """Whether gen 3 words come with a leading space (self-hosted variant)."""
 
@@ -103,12 +106,11 @@ class Dialect(ABC):
     def __init__(self, options: DialectOptions, now: float) -> None:
         self.options = options
         self.timers = options.timers
-        self.pump = Pump(options.listen, step_s=options.step_s)
+        self.pump = Pump(self._new_model, step_s=options.step_s)
         self.closed = False
         self.ready = False
         self.samples = 0
         """Samples received."""
-        self._mute = False
         self._opened = now
         self._heard = now
         self._pinged = now
@@ -153,7 +155,7 @@ class Dialect(ABC):
             case StopSteps():
                 self.pump.stopped = True
             case StopWords():
-                self._mute = True
+                self.pump.model.stop_hearing()
             case Garbage():
                 return [Send(message=text) for text in self.garbage()]
             case UnknownMessages():
@@ -252,9 +254,13 @@ class Dialect(ABC):
         return self.samples // FRAME_SAMPLES
 
     @property
-    def mute(self) -> bool:
-        """Whether the model finds no words any more."""
-        return self._mute
+    def flush_frames(self) -> int:
+        """Silence behind the last voiced frame that brings out its words."""
+        return self.options.model.delay_steps + 3
+
+    def _new_model(self, epoch: int) -> FakeModel:
+        options = self.options
+        return FakeModel(options.model, options.listen, options.number, epoch)
 
     def _scaled(self, seconds: float) -> float:
         return self._opened + seconds * self.options.scale

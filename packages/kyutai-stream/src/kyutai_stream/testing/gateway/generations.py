@@ -14,7 +14,7 @@ from ...core import SAMPLE_RATE
 from .dialect import Dialect, DialectOptions, JsonObject, Output, Timers, floats
 from .incidents import Abort
 from .model import ModelWord
-from .protocol1 import FLUSH_FRAMES, PauseRule, Protocol1
+from .protocol1 import PauseRule, Protocol1
 from .pump import Mark, Stepped
 
 __all__ = ["DEFAULT_TIMERS", "DIALECTS", "Document", "Gen1", "Gen2", "Gen3"]
@@ -41,7 +41,7 @@ class Gen1(Dialect):
         """Take PCM16; an odd or empty message is an error, the stream goes on."""
         if data == b"EOS":
             if self._held >= MINIMUM_SAMPLES:
-                self.pump.flush(FLUSH_FRAMES)
+                self.pump.flush(self.flush_frames)
             self.pump.mark(Mark(kind="end"))
             return []
         if not data or len(data) % 2:
@@ -52,7 +52,7 @@ class Gen1(Dialect):
         if self._held >= CHUNK_SAMPLES:
             # Each chunk is transcribed by itself, without waiting for the next.
             self._held = 0
-            self.pump.flush(FLUSH_FRAMES)
+            self.pump.flush(self.flush_frames)
             self.pump.mark(Mark(kind="chunk"))
         return []
 
@@ -62,7 +62,7 @@ class Gen1(Dialect):
 
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Keep the words until their chunk is whole."""
-        words = () if self.mute else stepped.step.words
+        words = stepped.step.words
         self._unsent += [word.text for word in words if isinstance(word, ModelWord)]
         return []
 
@@ -103,9 +103,9 @@ class Gen2(Dialect):
 
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Tell the pieces, and the pause again and again."""
-        pieces = () if self.mute else stepped.step.pieces
-        outputs = [self.send({"type": "token", "text": p.text}) for p in pieces]
-        if stepped.step.prs[PauseRule.HEAD] > PAUSE_THRESHOLD:
+        pieces = stepped.step.pieces
+        outputs = [self.send({"type": "token", "text": piece}) for piece in pieces]
+        if any(pr > PAUSE_THRESHOLD for pr in stepped.step.prs[PauseRule.HEAD :][:1]):
             outputs.append(self.send({"type": "vad_end"}))
         return outputs
 
@@ -152,7 +152,7 @@ class Gen3(Dialect):
 
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Tell the words, empty ones left out."""
-        words = () if self.mute or self._upstream_lost else stepped.step.words
+        words = () if self._upstream_lost else stepped.step.words
         texts = [word.text for word in words if isinstance(word, ModelWord)]
         space = " " if self.options.leading_space else ""
         return [
@@ -199,7 +199,7 @@ class Document(Protocol1):
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Tell words, then the pause."""
         outputs = []
-        for word in () if self.mute else stepped.step.words:
+        for word in stepped.step.words:
             if isinstance(word, ModelWord):
                 self._rule.word()
                 outputs.append(self._triple(word.text, pause=False))

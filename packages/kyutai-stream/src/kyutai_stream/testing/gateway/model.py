@@ -1,46 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""A stand-in for the model behind the gateway, with its delays.
+"""The model behind the gateway: that of `FakeMoshiServer`, frame by frame.
 
-Facts of stt-1b-en_fr on moshi-server 0.6.4, read from its source: 12.5 steps per
-second, a delay of 6 steps, a word of `k` pieces comes out `6 + k + 1` steps after
-its start and only while further audio comes; the end of a word becomes known at
-the onset of the next; four pause heads (0.5, 1, 2, 3 s) whose first 12 steps are
-noise.
+Words have the delays of the real model (a word of `k` pieces comes out
+`delay + k + 1` steps after its start, and only while further audio comes), and the
+end of a word becomes known at the onset of the next.
 """
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from attrs import Factory, define, field, frozen
 
-from ...core import FRAME_S
-from .listening import Frame, Heard, Listener
+from ..moshi_server import ConnectionPlan, Model, Recogniser
+from ..moshi_server._stream import WordStream
+from ..moshi_server._wire import EndWord, Word
+from ..moshi_server.options import HORIZONS_S
 
-__all__ = [
-    "DELAY_STEPS",
-    "PAUSE_HORIZONS_S",
-    "FakeModel",
-    "ModelEnd",
-    "ModelPiece",
-    "ModelStep",
-    "ModelWord",
-]
+__all__ = ["FakeModel", "Frame", "ModelEnd", "ModelStep", "ModelWord", "horizons"]
 
-DELAY_STEPS = 6
-PAUSE_HORIZONS_S = (0.5, 1.0, 2.0, 3.0)
-
-NOISY_STEPS = 12
-NOISE = (0.9, 0.1)
-QUIET_RMS = 0.004
-# Steps of quiet after which each head says one half.
-HALF_AFTER = (1.0, 1.5, 2.0, 3.0)
+Frame = npt.NDArray[np.float32]
 
 
 @frozen(kw_only=True)
 class ModelWord:
-    """A word came out."""
+    """A word came out (or several as one)."""
 
     index: int
     text: str = field(repr=False)
@@ -56,105 +44,80 @@ class ModelEnd:
 
 
 @frozen(kw_only=True)
-class ModelPiece:
-    """A sub-word piece came out; the first of a word has a leading space."""
-
-    text: str = field(repr=False)
-
-
-@frozen(kw_only=True)
 class ModelStep:
     """What one step brought."""
 
     words: tuple[ModelWord | ModelEnd, ...]
     """Words and ends in order; seconds of audio fed since the last reset."""
-    pieces: tuple[ModelPiece, ...]
-    """The same words by pieces, earlier."""
+    pieces: tuple[str, ...]
+    """The same words by pieces, one a step; the first has a leading space."""
     prs: tuple[float, ...]
-    """Pause probabilities, one for each of `PAUSE_HORIZONS_S`."""
+    """Pause probabilities, one for each of `horizons`."""
 
 
-@define
-class _Pending:
-    heard: Heard
-    onset: int
-    shown: int = 0
-
-    @property
-    def due(self) -> int:
-        return self.onset + DELAY_STEPS + self.heard.pieces + 1
-
-    def piece(self, number: int) -> str:
-        text, count = self.heard.text, self.heard.pieces
-        size = -(-len(text) // count)
-        return (" " if number == 0 else "") + text[number * size : (number + 1) * size]
+def horizons(model: Model) -> tuple[float, ...]:
+    """Horizons of the model's pause heads, seconds."""
+    return HORIZONS_S[: model.pause_heads]
 
 
 @define
 class FakeModel:
-    """One stream: frames in, steps out. Pure; knows no clock.
+    """One stream from its beginning or reset: frames in, steps out.
 
     Args:
-        listener: Finds the words.
+        model: Delays, pieces and heads.
+        listen: Makes the recogniser.
+        number: Number of the connection.
+        epoch: Resets so far; with the number it decides how the audio is heard,
+            where the model has a `Redecoding`.
     """
 
-    listener: Listener
-    _steps: int = field(default=0, init=False)
+    model: Model
+    listen: Callable[[], Recogniser]
+    number: int = 0
+    epoch: int = 0
+    _stream: WordStream = field(init=False)
     _words: int = field(default=0, init=False)
-    _ended: int = field(default=0, init=False)
-    _quiet: int = field(default=0, init=False)
-    _loud: deque[bool] = field(
-        default=Factory(lambda: deque(maxlen=DELAY_STEPS)), init=False
-    )
-    _pending: deque[_Pending] = field(default=Factory(deque), init=False)
+    _pieces: deque[str] = field(default=Factory(deque), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        plan, shuffle = ConnectionPlan(), self._shuffle()
+        self._stream = WordStream(self.model, plan, self.listen, shuffle)
 
     def step(self, frame: Frame) -> ModelStep:
         """Process one frame of shape `(1920,)`, float32."""
-        self._steps += 1
-        for heard in self.listener.hear(frame):
-            onset = round(heard.start / FRAME_S)
-            self._pending.append(_Pending(heard, onset))
-        prs = self._pause(float(np.sqrt(np.mean(np.square(frame)))))
-        # Pieces first: a word that came out has no more of them.
-        pieces = self._pieces()
-        return ModelStep(pieces=pieces, words=self._say(), prs=prs)
+        words: list[ModelWord | ModelEnd] = []
+        for message in self._stream.advance(frame):
+            if isinstance(message, Word):
+                start = round(message.start_time, 4)
+                word = ModelWord(index=self._words, text=message.text, start=start)
+                self._words += 1
+                self._pieces.extend(_pieces(word.text, self.model))
+                words.append(word)
+            elif isinstance(message, EndWord):
+                end = round(message.stop_time, 4)
+                words.append(ModelEnd(index=self._words - 1, end=end))
+        pieces = (self._pieces.popleft(),) if self._pieces else ()
+        prs = tuple(round(one, 3) for one in self._stream.pauses())
+        return ModelStep(words=tuple(words), pieces=pieces, prs=prs)
 
-    def _say(self) -> tuple[ModelWord | ModelEnd, ...]:
-        said: list[ModelWord | ModelEnd] = []
-        while self._pending:
-            word = self._pending[0]
-            if self._steps < word.onset + DELAY_STEPS:
-                break
-            if self._ended < self._words:
-                # Known at the onset of the next word only, and equal to it.
-                end = word.onset * FRAME_S
-                said.append(ModelEnd(index=self._words - 1, end=round(end, 2)))
-                self._ended = self._words
-            if self._steps < word.due:
-                break
-            self._pending.popleft()
-            start = round(word.onset * FRAME_S, 2)
-            said.append(ModelWord(index=self._words, text=word.heard.text, start=start))
-            self._words += 1
-        return tuple(said)
+    def stop_hearing(self) -> None:
+        """Step on without words (a known fault of the real model)."""
+        self._stream.deaf = True
 
-    def _pieces(self) -> tuple[ModelPiece, ...]:
-        pieces: list[ModelPiece] = []
-        for word in self._pending:
-            ready = min(self._steps - word.onset - DELAY_STEPS, word.heard.pieces)
-            while word.shown < ready:
-                text = word.piece(word.shown)
-                word.shown += 1
-                if text:
-                    pieces.append(ModelPiece(text=text))
-            if word.shown < word.heard.pieces:
-                break
-        return tuple(pieces)
+    def _shuffle(self) -> random.Random | None:
+        redecoding = self.model.redecoding
+        if redecoding is None:
+            return None
+        if self.number < redecoding.exact_connections and not self.epoch:
+            return None
+        return random.Random(f"{redecoding.seed}/{self.number}/{self.epoch}")
 
-    def _pause(self, level: float) -> tuple[float, ...]:
-        delayed = self._loud[0] if len(self._loud) == DELAY_STEPS else False
-        self._loud.append(level > QUIET_RMS)
-        self._quiet = 0 if delayed or self._pending else self._quiet + 1
-        if self._steps <= NOISY_STEPS:
-            return (NOISE[self._steps % 2],) * len(PAUSE_HORIZONS_S)
-        return tuple(round(1 - 0.5 ** (self._quiet / half), 3) for half in HALF_AFTER)
+
+def _pieces(text: str, model: Model) -> list[str]:
+    pieces = []
+    for word in text.split():
+        size = -(-len(word) // model.pieces(word))
+        parts = [word[at : at + size] for at in range(0, len(word), size)]
+        pieces += [f" {parts[0]}", *parts[1:]]
+    return pieces

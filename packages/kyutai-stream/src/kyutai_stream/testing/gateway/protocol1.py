@@ -11,13 +11,10 @@ import numpy as np
 
 from ...core import FRAME_SAMPLES, SAMPLE_RATE
 from .dialect import Dialect, DialectOptions, JsonObject, Output, floats
-from .model import DELAY_STEPS, PAUSE_HORIZONS_S, ModelEnd, ModelWord
+from .model import ModelEnd, ModelWord, horizons
 from .pump import Mark, Stepped
 
-__all__ = ["FLUSH_FRAMES", "PauseRule", "Protocol1"]
-
-FLUSH_FRAMES = DELAY_STEPS + 3
-"""Silence behind the last voiced frame that brings out its words."""
+__all__ = ["PauseRule", "Protocol1"]
 
 END_OF_STREAM = b"EOS"
 
@@ -61,6 +58,8 @@ class PauseRule:
 
     def step(self, prs: tuple[float, ...]) -> bool:
         """Take the heads of a step; True where a pause is to be reported."""
+        if len(prs) <= self.HEAD:
+            return False
         self._steps += 1
         smooth = (self._last + prs[self.HEAD]) / 2
         self._last = prs[self.HEAD]
@@ -79,7 +78,8 @@ class Protocol1(Dialect):
     def __init__(self, options: DialectOptions, now: float) -> None:
         super().__init__(options, now)
         self._carry = b""
-        self._epoch = 0
+        # A model without pause heads sends no steps.
+        self._acks = bool(options.model.pause_heads)
         self._pause = PauseRule()
         self._ending = False
         self._draining = False
@@ -93,10 +93,10 @@ class Protocol1(Dialect):
             "model": "fake",
             "sample_rate": SAMPLE_RATE,
             "frame_samples": FRAME_SAMPLES,
-            "delay_ms": DELAY_STEPS * 80,
+            "delay_ms": self.options.model.delay_steps * 80,
             "languages": ["en", "fr"],
-            "acks": self.options.acks,
-            "pause_horizons_s": list(PAUSE_HORIZONS_S) if self.options.acks else [],
+            "acks": self._acks,
+            "pause_horizons_s": list(horizons(self.options.model)),
         }
         return [self.send(ready)]
 
@@ -123,7 +123,7 @@ class Protocol1(Dialect):
         control = _control(text)
         match control:
             case {"type": "flush"}:
-                self.pump.flush(FLUSH_FRAMES)
+                self.pump.flush(self.flush_frames)
                 self.pump.mark(Mark(kind="flush", id=control.get("id")))
             case {"type": "reset"}:
                 self.pump.drop_partial()
@@ -137,18 +137,18 @@ class Protocol1(Dialect):
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Acknowledge, then words, then the pause: never the pause first."""
         outputs = []
-        if self.options.acks:
+        if self._acks:
             ack = {
                 "type": "ack",
-                "epoch": self._epoch,
+                "epoch": self.pump.epoch,
                 "samples": self.pump.clock.client,
                 "lag": self.pump.lag,
                 "prs": list(stepped.step.prs),
             }
             outputs.append(self.send(ack))
-        for word in () if self.mute else stepped.step.words:
+        for word in stepped.step.words:
             outputs.append(self._word(word))
-        if self.options.acks and self._pause.step(stepped.step.prs):
+        if self._acks and self._pause.step(stepped.step.prs):
             outputs.append(self.send(self._vad_end()))
         return outputs
 
@@ -157,7 +157,6 @@ class Protocol1(Dialect):
         if mark.kind == "flush":
             return [self._confirm("flushed", mark)]
         if mark.kind == "reset":
-            self._epoch += 1
             self._pause = PauseRule()
             self.pump.reset()
             return [self._confirm("was_reset", mark)]
@@ -181,7 +180,7 @@ class Protocol1(Dialect):
         if self.pump.stopped:
             return self.fail("draining")
         self._ending = True
-        self.pump.flush(FLUSH_FRAMES)
+        self.pump.flush(self.flush_frames)
         self.pump.mark(Mark(kind="drained"))
         return []
 
@@ -191,7 +190,7 @@ class Protocol1(Dialect):
 
     def stale(self) -> list[Output]:
         """Repeat the last words as if from the epoch before."""
-        stale = [dict(word, epoch=self._epoch - 1) for word in self._recent]
+        stale = [dict(word, epoch=self.pump.epoch - 1) for word in self._recent]
         return [self.send(word) for word in stale]
 
     def _eos(self) -> list[Output]:
@@ -199,12 +198,12 @@ class Protocol1(Dialect):
         outputs: list[Output] = []
         if self._carry:
             outputs.append(self._error("bad_audio", "bytes of a split sample are left"))
-        self.pump.flush(FLUSH_FRAMES)
+        self.pump.flush(self.flush_frames)
         self.pump.mark(Mark(kind="end"))
         return outputs
 
     def _word(self, word: ModelWord | ModelEnd) -> Output:
-        numbers = {"epoch": self._epoch, "index": word.index}
+        numbers = {"epoch": self.pump.epoch, "index": word.index}
         if isinstance(word, ModelEnd):
             end = self.pump.clock.client_s(word.end)
             return self.send({"type": "word_end", **numbers, "end": end})
@@ -223,10 +222,15 @@ class Protocol1(Dialect):
     def _vad_end(self) -> JsonObject:
         at = self.pump.clock.client / SAMPLE_RATE
         triple = {"text": "", "final": True, "vad_end": True}
-        return {"type": "vad_end", **triple, "epoch": self._epoch, "at": round(at, 4)}
+        return {
+            "type": "vad_end",
+            **triple,
+            "epoch": self.pump.epoch,
+            "at": round(at, 4),
+        }
 
     def _confirm(self, kind: str, mark: Mark) -> Output:
-        return self.send({"type": kind, "id": mark.id, "epoch": self._epoch})
+        return self.send({"type": kind, "id": mark.id, "epoch": self.pump.epoch})
 
     def _error(self, code: str, message: str) -> Output:
         retryable = code != "bad_audio"

@@ -16,8 +16,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from ...core import FRAME_SAMPLES, SAMPLE_RATE, Framer
-from .listening import Frame, Listener
-from .model import FakeModel, ModelStep
+from .model import FakeModel, Frame, ModelStep
 
 __all__ = ["ClientClock", "Mark", "Pump", "Stepped"]
 
@@ -78,12 +77,12 @@ class Pump:
     """The queue, the model and its pace. Pure: `now` is an argument.
 
     Args:
-        listen: Makes a listener, for each stream and after each reset.
+        new_model: Makes the model for an epoch (a stream up to its next reset).
         step_s: Seconds one step takes; 0 for as fast as possible.
     """
 
-    def __init__(self, listen: Callable[[], Listener], *, step_s: float) -> None:
-        self._listen = listen
+    def __init__(self, new_model: Callable[[int], FakeModel], *, step_s: float) -> None:
+        self._new_model = new_model
         self._step_s = step_s
         self._framer = Framer()
         self._queue: deque[tuple[Frame, int] | Mark] = deque()
@@ -92,7 +91,9 @@ class Pump:
         self.stopped = False
         """While set, nothing is processed any more (a dead model loop)."""
         self._waiting = 0
-        self.model = FakeModel(listen())
+        self.epoch = 0
+        """Resets so far."""
+        self.model = new_model(0)
         self.clock = ClientClock()
 
     @property
@@ -140,7 +141,8 @@ class Pump:
 
     def reset(self) -> None:
         """Begin a new epoch: a fresh model, times from 0."""
-        self.model = FakeModel(self._listen())
+        self.epoch += 1
+        self.model = self._new_model(self.epoch)
         self.clock = ClientClock()
 
     def wakeup(self) -> float | None:

@@ -23,11 +23,12 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from ...core import FRAME_S
+from ..moshi_server import STT_1B, Model, Recogniser
+from ..tones import ToneRecogniser
 from .connection import GatewayConnection
 from .dialect import DialectOptions, Timers
 from .generations import DEFAULT_TIMERS, DIALECTS
 from .incidents import Attempt, Incident
-from .listening import Listener, ToneListener
 
 __all__ = ["DialectName", "Edge", "FakeGateway", "Handshake"]
 
@@ -68,7 +69,10 @@ class FakeGateway:
     Args:
         dialect: What it speaks: `protocol1` (our gateway), `gen1`, `gen2`, `gen3`
             (codemyriad/kyutai_modal) or `document` (the project document).
-        listen: Makes the recogniser of a stream; the default hears tones.
+        model: What the model is like, as for `FakeMoshiServer` (`STT_2_6B` sends no
+            acks; a `Redecoding` makes it hear differently after a reconnect).
+        listen: Makes the recogniser of a stream; the default hears tones,
+            `ScriptedRecogniser` says known words.
         attempts: Plans for the first connection attempts, in order; later ones go
             well. Attempts that fail for credentials or path use none up.
         key: Proxy token id that clients must present; None lets everybody in.
@@ -82,7 +86,6 @@ class FakeGateway:
             lets them wait, `server` answers 503 and 429.
         timers: Timers instead of the dialect's own.
         time_scale: Factor of all timers and planned waits (0.01: 10 s are 0.1 s).
-        acks: Whether the model sends steps (protocol 1; the 2.6B model does not).
         leading_space: Whether gen 3 words come with a leading space, as in its
             self-hosted variant.
         keep_audio: Whether connections keep what they received, in `audio`.
@@ -93,7 +96,8 @@ class FakeGateway:
         self,
         dialect: DialectName = "protocol1",
         *,
-        listen: Callable[[], Listener] = ToneListener,
+        model: Model = STT_1B,
+        listen: Callable[[], Recogniser] = ToneRecogniser,
         attempts: Sequence[Attempt] = (),
         key: str | None = None,
         secret: str | None = None,
@@ -103,7 +107,6 @@ class FakeGateway:
         edge: Edge = "function",
         timers: Timers | None = None,
         time_scale: float = 1.0,
-        acks: bool = True,
         leading_space: bool = False,
         keep_audio: bool = False,
         port: int = 0,
@@ -116,7 +119,7 @@ class FakeGateway:
             step_s=0.0 if speed is None else FRAME_S / speed,
             timers=_scaled(timers or DEFAULT_TIMERS[dialect], time_scale),
             scale=time_scale,
-            acks=acks,
+            model=model,
             leading_space=leading_space,
         )
         self._attempts = list(attempts)
@@ -303,7 +306,8 @@ class FakeGateway:
             return
         attempt, handshake = self._admitted[socket]
         refuse = "draining" if self.draining else None
-        options = evolve(self._options, attempt=attempt, refuse=refuse)
+        number = len(self.connections)
+        options = evolve(self._options, attempt=attempt, refuse=refuse, number=number)
         connection = GatewayConnection(
             dialect=DIALECTS[self.dialect](options, anyio.current_time()),
             headers=handshake.headers,

@@ -18,21 +18,19 @@ from ...backend import Capabilities, Connection, ConnectRequest
 from ...core import FRAME_S
 from ...errors import (
     BackendUnavailable,
-    CapacityError,
     ConfigError,
-    ConnectFailed,
-    KyutaiStreamError,
 )
 
 try:
     from ...wire.address import websocket_urls
-    from .._websocket import DialOptions, Socket, dial
+    from .._websocket import DialOptions, Endpoints, Socket, check_language, dial
     from ._capacity import Slots, read_slots
     from ._connection import MoshiConnection, wait_ready
     from ._stream import HORIZONS_S, Profile
 except ModuleNotFoundError as exc:
     raise BackendUnavailable(
-        f"{exc.name} is not installed: pip install 'kyutai-stream[ws]'"
+        f"{(exc.name or '').partition('.')[0]} is not installed: "
+        "pip install 'kyutai-stream[ws]'"
     ) from exc
 
 __all__ = ["DEFAULT_URL", "MODELS", "Model", "MoshiServerBackend", "Slots"]
@@ -108,7 +106,7 @@ class MoshiServerBackend:
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | Literal[True] | None = None,
     ) -> None:
-        self.endpoints = websocket_urls(url, default_path=DEFAULT_PATH)
+        self._endpoints = Endpoints(websocket_urls(url, default_path=DEFAULT_PATH))
         known = MODELS.get(model)
         if known is None:
             raise ConfigError(f"no model {model!r}: known are {', '.join(MODELS)}")
@@ -127,7 +125,11 @@ class MoshiServerBackend:
             tls=ssl_context,
             proxy=proxy,
         )
-        self._last_good = self.endpoints[0]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The servers' addresses."""
+        return self._endpoints.urls
 
     @asynccontextmanager
     async def connect(
@@ -143,8 +145,8 @@ class MoshiServerBackend:
             ConnectFailed: If none can be reached or becomes ready in time.
             ProtocolError: If the other side is no moshi-server.
         """
-        _check_language(request.language, self.capabilities.languages)
-        socket = await self._open_any()
+        check_language(self.name, request.language, self.capabilities.languages)
+        socket = await self._endpoints.first(self._open)
         try:
             yield MoshiConnection(socket, self._profile, self.capabilities)
         finally:
@@ -167,20 +169,6 @@ class MoshiServerBackend:
             url: await read_slots(url, timeout_s=timeout_s, tls=tls)
             for url in self.endpoints
         }
-
-    async def _open_any(self) -> Socket:
-        failures: list[KyutaiStreamError] = []
-        for url in sorted(self.endpoints, key=lambda url: url != self._last_good):
-            try:
-                socket = await self._open(url)
-            except (CapacityError, ConnectFailed) as exc:
-                failures.append(exc)
-                continue
-            self._last_good = url
-            return socket
-        # A full server will have a place sooner than a missing one comes back.
-        full = [exc for exc in failures if isinstance(exc, CapacityError)]
-        raise (full or failures)[0]
 
     async def _open(self, url: str) -> Socket:
         socket = await dial(url, self._options)
@@ -212,10 +200,3 @@ def _capabilities(
         keepalive_interval_s=KEEPALIVE_S,
         punctuation=True,
     )
-
-
-def _check_language(language: str | None, known: Sequence[str]) -> None:
-    if language is not None and language not in known:
-        raise ConfigError(
-            f"moshi-server does not understand {language!r}, only {', '.join(known)}"
-        )

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What the websocket backends share: dial, map failures once, read, leave in time.
-
-Nothing is queued here: a message is read from the socket when the session asks for
-the next event, so a slow session holds up the server through `websockets` and TCP.
-"""
+"""Open, use and leave a websocket; its failures are mapped here, once."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import ssl
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import anyio
 from attrs import field, frozen
@@ -27,8 +22,7 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Response
 
-from ..backend import ConnectionEvent, Ready
-from ..errors import (
+from ...errors import (
     AuthError,
     CapacityError,
     ConfigError,
@@ -37,9 +31,9 @@ from ..errors import (
     KyutaiStreamError,
     ProtocolError,
 )
-from ..wire.address import address_for_people
+from ...wire.address import address_for_people
 
-__all__ = ["DialOptions", "Ended", "EventReader", "Machine", "Socket", "dial"]
+__all__ = ["DialOptions", "Ended", "Socket", "dial"]
 
 logger = logging.getLogger("kyutai_stream.websocket")
 # At DEBUG websockets logs headers and messages: keys and speech.
@@ -61,11 +55,19 @@ OURS = (1002, 1007, 1009)
 """Close codes that `websockets` sends when the peer breaks the rules."""
 
 
+def _check_headers(
+    options: object, attribute: object, headers: Mapping[str, str]
+) -> None:
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigError(f"{name} holds characters that no key has")
+
+
 @frozen(kw_only=True)
 class DialOptions:
     """How to reach a server."""
 
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False, validator=_check_headers)
     """Sent with the handshake; hold secrets, never shown."""
     open_timeout_s: float
     """Seconds for TCP, TLS and the upgrade."""
@@ -161,7 +163,9 @@ def _refusal(response: Response, where: str) -> KyutaiStreamError:
         return AuthError(f"{said}: the keys are wrong or missing")
     if status in (303, 429, 503):
         after_s = retry_after_s(response.headers.get("Retry-After"))
-        return CapacityError(f"{said}: no free place", retry_after_s=after_s)
+        return CapacityError(
+            f"{said}: it is full or still starting", retry_after_s=after_s
+        )
     if status >= 500 or status == 408:
         return ConnectFailed(said)
     if 300 <= status < 400:
@@ -232,80 +236,3 @@ def _ended(exc: ConnectionClosed) -> Ended:
     if exc.rcvd is not None:
         return Ended(exc.rcvd.code)
     return Ended(1006, by_us=exc.sent.code if exc.sent is not None else None)
-
-
-class Machine(Protocol):
-    """The pure half of a connection: messages and time in, events out."""
-
-    @property
-    def deadline(self) -> float:
-        """When `tick` is due next; infinite for never."""
-
-    def receive(self, message: bytes | str, now: float) -> None:
-        """Take a message; raises errors of this library."""
-
-    def tick(self, now: float) -> None:
-        """Do what is due; raises errors of this library."""
-
-    def ended(self, end: Ended, now: float) -> KyutaiStreamError:
-        """Say what the end of the connection means."""
-
-    def events(self) -> list[ConnectionEvent]:
-        """Take what came up."""
-
-
-class EventReader:
-    """Iterates over a machine's events, for one task.
-
-    Events that came up before a failure are delivered before it.
-
-    Args:
-        socket: Where messages come from.
-        machine: What they mean.
-        ready: The first event.
-    """
-
-    def __init__(self, socket: Socket, machine: Machine, ready: Ready) -> None:
-        self._socket = socket
-        self._machine = machine
-        self._events: deque[ConnectionEvent] = deque([ready])
-        self._failure: KyutaiStreamError | None = None
-        self._waiting: anyio.CancelScope | None = None
-
-    def wake(self) -> None:
-        """Look at the machine's deadline again; it may have come nearer."""
-        if self._waiting is not None:
-            self._waiting.deadline = self._machine.deadline
-
-    def __aiter__(self) -> EventReader:
-        return self
-
-    async def __anext__(self) -> ConnectionEvent:
-        self._collect()
-        while not self._events:
-            if self._failure is not None:
-                raise self._failure
-            try:
-                await self._advance()
-            except KyutaiStreamError as exc:
-                self._failure = exc
-            self._collect()
-        return self._events.popleft()
-
-    async def _advance(self) -> None:
-        message = None
-        with anyio.CancelScope(deadline=self._machine.deadline) as self._waiting:
-            try:
-                message = await self._socket.receive()
-            except Ended as end:
-                raise self._machine.ended(end, anyio.current_time()) from end
-            finally:
-                self._waiting = None
-        now = anyio.current_time()
-        if message is not None:
-            self._machine.receive(message, now)
-        if now >= self._machine.deadline:
-            self._machine.tick(now)
-
-    def _collect(self) -> None:
-        self._events.extend(self._machine.events())

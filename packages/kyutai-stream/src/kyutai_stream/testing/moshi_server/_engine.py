@@ -361,7 +361,7 @@ class Engine:
             _DueMarker(step=due, order=self._marker_count, id=marker, channel=channel),
         )
         if self.model.module == "PyBatchedAsr":
-            channel.feed_silence(frames + self.model.delay_steps)
+            channel.feed_silence(frames + self.model.delay_steps + 1)
 
     def _free(self, channel: Channel) -> None:
         channel.freed = True

@@ -85,6 +85,8 @@ class FakeMoshiServer:
         self._keep_audio = keep_audio
         self._path = path
         self._port = 0
+        # Whose sockets are not closed yet.
+        self._live: set[FakeConnection] = set()
         self._sockets: WeakSet[WatchedConnection] = WeakSet()
         self._metrics = Metrics()
         self._engine = self._new_engine()
@@ -138,9 +140,8 @@ class FakeMoshiServer:
 
     def cut_all(self) -> None:
         """Abort the TCP connections of all clients."""
-        for connection in self.connections:
-            if connection.open:
-                connection.cut()
+        for connection in list(self._live):
+            connection.cut()
 
     async def stop_listening(self) -> None:
         """Refuse new TCP connections; open ones go on."""
@@ -235,22 +236,27 @@ class FakeMoshiServer:
 
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._model_loop)
             await self.start_listening()
             try:
                 yield
+            except Exception as exc:
+                # Raised again outside of the group, which would wrap it.
+                failure = exc
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._stop()
                 tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _stop(self) -> None:
         listener = self._listener
         await self.stop_listening()
-        for connection in self.connections:
-            if connection.open:
-                connection.cut("the server ended")
+        for connection in list(self._live):
+            connection.cut("the server ended")
         for socket in list(self._sockets):
             socket.transport.abort()
         if listener is not None:
@@ -271,9 +277,8 @@ class FakeMoshiServer:
             engine = self._engine
             steps = engine.total_steps
             if engine.tick(anyio.current_time()):
-                for connection in self.connections:
-                    if connection.open:
-                        connection.deliver()
+                for connection in self._live:
+                    connection.deliver()
                 self._tell()
             if engine.total_steps > steps:
                 self._metrics.step_durations.observe(engine.step_s)
@@ -343,8 +348,12 @@ class FakeMoshiServer:
         )
         self.connections.append(connection)
         self._metrics.connects += 1
+        self._live.add(connection)
         self._tell()
-        await connection.run()
+        try:
+            await connection.run()
+        finally:
+            self._live.discard(connection)
         self._metrics.lengths.observe(connection.steps)
         self._tell()
 

@@ -25,6 +25,7 @@ from kyutai_stream.testing.gateway import (
     Garbage,
     HalfOpen,
     Incident,
+    Resume,
     SendRaw,
     StaleEpoch,
     StopSteps,
@@ -80,6 +81,14 @@ async def test_credentials() -> None:
         told = repr(gateway.connections) + repr(gateway.handshakes)
         assert SECRET not in told
         assert gateway.connections[0].headers["modal-secret"] == SECRET
+
+
+async def test_a_bearer_token() -> None:
+    async with FakeGateway(bearer="of-our-own") as gateway:
+        assert await refused(gateway) == 401
+        headers = {"Authorization": "Bearer of-our-own"}
+        async with connect(gateway.url, additional_headers=headers) as socket:
+            await socket.recv()
 
 
 def test_half_credentials_are_refused() -> None:
@@ -322,6 +331,9 @@ async def test_stalls(spoken: Utterance, hear: Hear) -> None:
         await hear(socket, 1)
         await socket.send(speech)
         assert {one["type"] for one in await hear(socket, 25)} == {"ping"}
+        gateway.happen(Resume())
+        acks = of(await hear(socket, 1), "ack")
+        assert acks[-1]["lag"] < 1920
 
 
 async def test_strange_messages(spoken: Utterance, hear: Hear) -> None:

@@ -195,10 +195,18 @@ async def test_the_documents_shape(spoken: Utterance, hear: Hear) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "seconds"), [("gen1", 600), ("gen2", 600), ("protocol1", 14_400)]
+    ("dialect", "timers", "seconds"),
+    [
+        ("gen1", None, 600),
+        ("gen2", None, 600),
+        ("protocol1", Timers(life_s=240.0, drain_s=60.0), 300),
+    ],
 )
-async def test_lives_end(dialect: DialectName, seconds: float, hear: Hear) -> None:
-    async with FakeGateway(dialect) as gateway, connect(gateway.url) as socket:
+async def test_lives_end(
+    dialect: DialectName, timers: Timers | None, seconds: float, hear: Hear
+) -> None:
+    gateway = FakeGateway(dialect, timers=timers)
+    async with gateway, connect(gateway.url) as socket:
         began = anyio.current_time()
         messages = []
         while socket.close_code is None:

@@ -27,6 +27,7 @@ from .incidents import (
     Garbage,
     HalfOpen,
     Incident,
+    Resume,
     SendRaw,
     StaleEpoch,
     StopSteps,
@@ -154,6 +155,8 @@ class Dialect(ABC):
                 return self.drain(seconds * self.options.scale, now)
             case StopSteps():
                 self.pump.stopped = True
+            case Resume():
+                self.pump.stopped = False
             case StopWords():
                 self.pump.model.stop_hearing()
             case Garbage():

@@ -19,6 +19,7 @@ __all__ = [
     "Garbage",
     "HalfOpen",
     "Incident",
+    "Resume",
     "SendRaw",
     "StaleEpoch",
     "StopSteps",
@@ -74,8 +75,13 @@ class StopSteps:
 
 
 @frozen(kw_only=True)
+class Resume:
+    """A model that stood still goes on; nothing was lost."""
+
+
+@frozen(kw_only=True)
 class StopWords:
-    """The model steps on and finds no words any more."""
+    """The model steps on and finds no words any more, until a reset."""
 
 
 @frozen(kw_only=True)
@@ -107,6 +113,7 @@ Incident = (
     | HalfOpen
     | Fail
     | Drain
+    | Resume
     | StopSteps
     | StopWords
     | Garbage

@@ -78,6 +78,7 @@ class FakeGateway:
         key: Proxy token id that clients must present; None lets everybody in.
         secret: Its secret. Both come as `Modal-Key` and `Modal-Secret` or as
             `Authorization: Bearer key.secret`.
+        bearer: Bearer token that is good as well, as of a gateway hosted elsewhere.
         speed: Model speed in multiples of real time; None for as fast as possible.
         slots: Streams it serves at a time; None for any number.
         cold_start_s: Seconds its container takes to start, from the first request
@@ -101,6 +102,7 @@ class FakeGateway:
         attempts: Sequence[Attempt] = (),
         key: str | None = None,
         secret: str | None = None,
+        bearer: str | None = None,
         speed: float | None = None,
         slots: int | None = None,
         cold_start_s: float = 0.0,
@@ -123,7 +125,9 @@ class FakeGateway:
             leading_space=leading_space,
         )
         self._attempts = list(attempts)
-        self._credentials = (key, secret) if key and secret else None
+        self._bearers = [token for token in (bearer,) if token is not None]
+        if key is not None:
+            self._bearers.append(f"{key}.{secret}")
         self._slots = slots
         self._edge = edge
         self._cold_start_s = cold_start_s * time_scale
@@ -236,15 +240,14 @@ class FakeGateway:
         return response
 
     def _refuse(self, headers: Mapping[str, str]) -> Response | None:
-        if self._credentials is None:
+        if not self._bearers:
             return None
-        key, secret = self._credentials
         given = headers.get("authorization", "")
         if "modal-key" in headers or "modal-secret" in headers:
             given = f"Bearer {headers.get('modal-key')}.{headers.get('modal-secret')}"
-        wanted = f"Bearer {key}.{secret}"
-        if hmac.compare_digest(given.encode(), wanted.encode()):
-            return None
+        for token in self._bearers:
+            if hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                return None
         what = "invalid" if given else "missing"
         text = f"modal-http: {what} credentials for proxy authorization"
         return _response(401, text)

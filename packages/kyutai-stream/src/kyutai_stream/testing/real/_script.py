@@ -11,7 +11,7 @@ from ._tensors import Array
 
 __all__ = ["Expected", "ExpectedEnd", "ExpectedWord", "Speaker"]
 
-_STEP_S = 0.08
+_STEPS_PER_S = 12.5
 _NOTHING = (None,) * len(EARS)
 
 
@@ -95,7 +95,7 @@ class Speaker:
             said.append(ExpectedWord(step=step, text=self._word, start=self._stop))
             self._word, self._unended = None, True
         if token == EPAD:
-            self._stop = (step - self._delay) * _STEP_S
+            self._stop = (step - self._delay) / _STEPS_PER_S
             if self._unended:
                 said.append(ExpectedEnd(step=step, stop=self._stop))
                 self._unended = False

@@ -9,13 +9,13 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import anyio
 import anyio.to_thread
 import numpy as np
+from attrs import evolve
 
 from ._build import (
     Progress,
@@ -33,7 +33,14 @@ from ._locks import RunFolder
 from ._process import ServerProcess, tail
 from ._script import Expected, Speaker
 from ._tensors import Array
-from ._weights import DELAY, ModelKind, ensure_weights, model_files, model_tables
+from ._weights import (
+    DELAY,
+    ModelFiles,
+    ModelKind,
+    ensure_weights,
+    model_files,
+    model_tables,
+)
 
 __all__ = ["RealMoshiServer", "prepare", "unavailable_reason"]
 
@@ -172,13 +179,9 @@ class RealMoshiServer:
         """Ask the server how many streams are open.
 
         Raises:
-            OSError: If it does not answer within 5 seconds.
+            OSError: If it does not answer properly within 5 seconds.
         """
-        status, body = await http_get("127.0.0.1", self.port, "/api/modules_info")
-        if status != 200:
-            raise OSError(f"HTTP {status}")
-        slots: Sequence[dict[str, str]] = json.loads(body)
-        return int(slots[0]["used_slots"])
+        return int((await self._module())["used_slots"])
 
     async def wait_used_slots(self, count: int, timeout_s: float = 30.0) -> None:
         """Wait until so many streams are open.
@@ -244,20 +247,26 @@ class RealMoshiServer:
         weights = await ensure_weights(self._cache, _log.info)
         self._folder = RunFolder()
         try:
-            (self._folder.path / "static").mkdir()
-            (self._folder.path / "stt.toml").write_text(
-                server_config(
-                    model_files(weights, self.model),
-                    folder=self._folder.path,
-                    batch_size=self.batch_size,
-                    extra_heads=self._extra_heads,
-                )
-            )
+            self._configure(model_files(weights, self.model))
             await self.start()
         except BaseException:
             await self._close()
             raise
         return self
+
+    def _configure(self, files: ModelFiles) -> None:
+        folder = self._run_folder
+        (folder / "static").mkdir()
+        # A path of this run's own, by which the server can be told from others.
+        lm = folder / "lm.safetensors"
+        lm.symlink_to(files.lm)
+        config = server_config(
+            evolve(files, lm=lm),
+            folder=folder,
+            batch_size=self.batch_size,
+            extra_heads=self._extra_heads,
+        )
+        (folder / "stt.toml").write_text(config)
 
     async def __aexit__(
         self,
@@ -279,15 +288,22 @@ class RealMoshiServer:
             await process.stop(kill=kill)
 
     async def _answers(self) -> bool:
-        # On a given port another server may answer before ours fails to bind it.
-        if "listening on" not in self._running.output():
-            return False
         with contextlib.suppress(OSError, TimeoutError):
+            # On a given port another server may answer until ours fails to bind it.
+            if not (await self._module())["lm"].startswith(str(self._run_folder)):
+                return False
             await speaks("127.0.0.1", self.port, f"{PATH}?auth_id={API_KEY}")
             # The slot of that stream must be free for the tests.
             await self.wait_used_slots(0)
             return True
         return False
+
+    async def _module(self) -> dict[str, str]:
+        status, body = await http_get("127.0.0.1", self.port, "/api/modules_info")
+        if status != 200:
+            raise OSError(f"HTTP {status}")
+        modules: list[dict[str, str]] = json.loads(body)
+        return modules[0]
 
     @property
     def _running(self) -> ServerProcess:

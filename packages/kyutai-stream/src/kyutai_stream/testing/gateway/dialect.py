@@ -104,6 +104,9 @@ class Dialect(ABC):
         now: Seconds, at the moment the connection was accepted.
     """
 
+    waits_for_ready = False
+    """Whether a client may wait for the model without being called idle."""
+
     def __init__(self, options: DialectOptions, now: float) -> None:
         self.options = options
         self.timers = options.timers
@@ -114,6 +117,7 @@ class Dialect(ABC):
         """Samples received."""
         self._opened = now
         self._heard = now
+        self._ready_at = now
         self._pinged = now
         self._deadline: float | None = None
         self._incidents: list[At] = list(options.attempt.incidents)
@@ -281,6 +285,7 @@ class Dialect(ABC):
                 self.pump.stopped = True
             elif now >= self._scaled(attempt.ready_s):
                 self.ready = True
+                self._ready_at = now
                 yield self.on_ready()
         while self.ready and (reached := self.pump.next(now)) is not None:
             if isinstance(reached, Mark):
@@ -303,7 +308,8 @@ class Dialect(ABC):
         if timers.ping_s is not None and now >= self._pinged + timers.ping_s:
             self._pinged = now
             yield self.ping()
-        if timers.idle_s is not None and now >= self._heard + timers.idle_s:
+        idle_at = self._idle_at()
+        if idle_at is not None and now >= idle_at:
             yield self.idle()
         if timers.life_s is not None and now >= self._opened + timers.life_s:
             self.timers = evolve(timers, life_s=None)
@@ -311,6 +317,14 @@ class Dialect(ABC):
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             yield self.expire(now)
+
+    def _idle_at(self) -> float | None:
+        if self.timers.idle_s is None or (self.waits_for_ready and not self.ready):
+            return None
+        since = self._heard
+        if self.waits_for_ready:
+            since = max(since, self._ready_at)
+        return since + self.timers.idle_s
 
     def _timeline(self) -> Iterator[float | None]:
         timers, attempt = self.timers, self.options.attempt
@@ -321,6 +335,6 @@ class Dialect(ABC):
         for at in self._incidents:
             yield None if at.after_s is None else self._scaled(at.after_s)
         yield None if timers.ping_s is None else self._pinged + timers.ping_s
-        yield None if timers.idle_s is None else self._heard + timers.idle_s
+        yield self._idle_at()
         yield None if timers.life_s is None else self._opened + timers.life_s
         yield self._deadline

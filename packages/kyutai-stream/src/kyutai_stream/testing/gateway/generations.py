@@ -184,6 +184,8 @@ class Document(Protocol1):
     Nothing else is sent; audio is taken as in protocol 1.
     """
 
+    waits_for_ready = False
+
     def __init__(self, options: DialectOptions, now: float) -> None:
         super().__init__(options, now)
         self._rule = PauseRule()

@@ -75,6 +75,8 @@ class PauseRule:
 class Protocol1(Dialect):
     """One connection in protocol 1."""
 
+    waits_for_ready = True
+
     def __init__(self, options: DialectOptions, now: float) -> None:
         super().__init__(options, now)
         self._carry = b""

@@ -191,6 +191,14 @@ class TestHearingNothing:
         samples = (0.1 * brown / np.abs(brown).max()).astype(np.float32)
         assert listen(samples) == []
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 100.0])
+    def test_what_is_no_audio(self, value: float) -> None:
+        chord = speak(["alpha"]).samples
+        assert listen(np.full(24_000, value, dtype=np.float32)) == []
+        with np.errstate(invalid="ignore", over="ignore"):
+            loud = chord * np.float32(value)
+        assert listen(loud) == []
+
     def test_hum_and_a_steady_chord(self) -> None:
         time = np.arange(24_000 * 10) / 24_000
         hum = 0.3 * np.sin(2 * np.pi * 50 * time)

@@ -232,6 +232,8 @@ _ROW_S: Final = _HOP / RATE
 
 # Below this mean square (-50 dBFS) there is nothing to hear.
 _FLOOR: Final = 1e-5
+# Above this it is no audio (float samples far out of range, infinite or NaN).
+_CEILING: Final = 16.0
 # Share of the power that the three tones must have.
 _TONAL_SHARE: Final = 0.4
 # Opus at 16 kbit/s pulls the tones of a chord up to 20 dB apart, but what it adds
@@ -314,7 +316,8 @@ class ToneRecogniser:
         self._held = held[rows * _HOP :]
         if not rows:
             return []
-        labels, powers = _listen(held, rows)
+        with np.errstate(all="ignore"):
+            labels, powers = _listen(held, rows)
         first = self._row
         self._row += rows
         heard = []
@@ -389,6 +392,7 @@ def _listen(held: Samples, rows: int) -> _Rows:
     power = ranked[:, 1:].sum(axis=1)
     good = (
         (level >= _FLOOR)
+        & (level <= _CEILING)
         & (power >= _TONAL_SHARE * level)
         & (third >= _WEAKEST * ranked[:, 3])
         & (third >= _ABOVE_REST * ranked[:, 0])

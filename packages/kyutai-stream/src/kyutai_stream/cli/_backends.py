@@ -45,7 +45,7 @@ def _cells(info: BackendInfo) -> tuple[str, ...]:
     can = info.capabilities
     if info.error is not None or can is None:
         problem = one_line(info.error or "it says nothing about itself")
-        return info.name, info.distribution, "", "", "NOT USABLE", problem
+        return info.name, info.distribution, "", "", "not as it stands:", problem
     abilities = {
         "recognises": can.transcribes,
         "endpoints": can.endpointing or bool(can.pause_horizons_s),

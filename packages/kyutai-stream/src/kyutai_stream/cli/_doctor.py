@@ -27,7 +27,14 @@ from ..backend import (
     Ready,
 )
 from ..core import FRAME_S, FRAME_SAMPLES
-from ..errors import AuthError, ConfigError, KyutaiStreamError
+from ..errors import (
+    AuthError,
+    BackendUnavailable,
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    KyutaiStreamError,
+)
 from ._failures import FAILED, advice, one_line
 from ._settings import BackendChoice
 
@@ -35,6 +42,8 @@ __all__ = ["Check", "Doctor", "examine"]
 
 SILENCE_S = 2.0
 FLUSH_S = 10.0
+WORK_S = 60.0
+"""Longest time for everything after it is ready."""
 LATE_S = 10.0
 """A server that needs longer to be ready gets a remark: it was asleep."""
 
@@ -67,6 +76,7 @@ class Doctor:
     wait_s: float
     report: Callable[[Check], None]
     checks: list[Check] = field(factory=list)
+    stage: str = "connects"
 
     async def examine(self) -> None:
         """Run all checks in order; what depends on a failed one is skipped."""
@@ -85,7 +95,8 @@ class Doctor:
         self.report(check)
 
     def _failed(self, name: str, error: Exception, fix: str = "") -> None:
-        self._note(name, "failed", str(error), fix or advice(error))
+        text = f"{error}" or type(error).__name__
+        self._note(name, "failed", text, fix or _fix(error))
 
     # -- without the network -----------------------------------------------------
 
@@ -176,12 +187,14 @@ class Doctor:
         except Exception as exc:
             self._refused(exc)
             return
-        if opening.cancelled_caught:
+        if opening.cancelled_caught and self.stage in ("connects", "ready"):
+            found = f"nothing came for {self.wait_s:g} s"
+            fix = "is it still starting? --wait gives it longer"
+            self._note("ready", "failed", found, fix)
+        elif opening.cancelled_caught:
+            found = f"it took no more audio for {WORK_S:g} s"
             self._note(
-                "ready",
-                "failed",
-                f"nothing came for {self.wait_s:g} s",
-                "is it still starting? --wait gives it longer",
+                self.stage, "failed", found, "its model stands still: restart it"
             )
 
     def _refused(self, error: Exception) -> None:
@@ -190,15 +203,14 @@ class Doctor:
         if isinstance(error, AuthError):
             self._failed("key", error)
             return
-        name = "ready" if any(c.name == "connects" for c in self.checks) else "connects"
-        fix = "check --url and --set" if isinstance(error, ConfigError) else ""
-        self._failed(name, error, fix)
+        self._failed(self.stage, error)
 
     async def _listen(
         self, connection: Connection, began: float, opening: anyio.CancelScope
     ) -> None:
         self._note("connects", "ok", f"in {anyio.current_time() - began:.2f} s")
         self._note("key", "ok", "not refused")
+        self.stage = "ready"
         heard = _Heard()
         failures: list[Exception] = []
 
@@ -206,7 +218,7 @@ class Doctor:
             try:
                 async for event in connection:
                     heard.take(event)
-                failures.append(RuntimeError("the server ended the connection"))
+                failures.append(ConnectionLost("the server ended the connection"))
             except Exception as exc:
                 failures.append(exc)
             tasks.cancel_scope.cancel()
@@ -214,9 +226,11 @@ class Doctor:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
             await heard.until(lambda: heard.ready is not None)
-            opening.deadline = anyio.current_time() + 6 * FLUSH_S
+            opening.deadline = anyio.current_time() + WORK_S
             self._ready(anyio.current_time() - began)
+            self.stage = "keeps up"
             await self._silence(connection, heard)
+            self.stage = "last words"
             await self._flush(connection, heard)
             tasks.cancel_scope.cancel()
         if failures:
@@ -303,6 +317,17 @@ class _Heard:
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self.changed.wait()
+
+
+def _fix(error: Exception) -> str:
+    # The general advice would be to run what is running.
+    if isinstance(error, ConfigError):
+        return "check --url and --set"
+    if isinstance(error, ConnectFailed):
+        return "is the server running, and is --url its address?"
+    if isinstance(error, ConnectionLost):
+        return "look into the server's log"
+    return "" if isinstance(error, BackendUnavailable) else advice(error)
 
 
 def _problem_of(url: str) -> str | None:

@@ -152,7 +152,8 @@ async def _tick(running: Transcription, screen: Screen, outcome: _Outcome) -> No
 
 
 def lag_s(running: Transcription) -> float | None:
-    """Seconds the recogniser is behind; None where the session does not tell."""
+    """Seconds of audio that were pushed and are not transcribed yet, about."""
     metrics = getattr(running.session, "metrics", None)
-    lag = getattr(metrics, "server_lag_s", None)
-    return lag if isinstance(lag, float) else None
+    if metrics is None:
+        return None
+    return float(metrics.waiting_s + metrics.server_lag_s)

@@ -43,6 +43,8 @@ class FeedSource:
     """Format of what is pushed; None for the one in the session's options."""
     duration_s: float | None = None
     """Seconds in all, where that is known."""
+    live: bool = True
+    """Whether audio comes as it is spoken; False for a file read at full speed."""
 
 
 OpenSource = Callable[[], AbstractAsyncContextManager[FeedSource]]

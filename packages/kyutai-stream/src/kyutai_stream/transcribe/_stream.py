@@ -16,6 +16,7 @@ from attrs import evolve
 from ..backend import Backend
 from ..errors import ConfigError
 from ..events import SessionEvent
+from ..registry import get_backend
 from ..session import Session, SessionOptions, open_session
 from ._feed import Clock, FeedSource, OpenSource, TimedAudio, open_iterable
 from .files import file_source
@@ -59,7 +60,7 @@ class Transcription:
         self._backend = backend
         self._language = language
         self._speaker = speaker
-        self._options = options or SessionOptions()
+        self._options = options
         self._block: AbstractAsyncContextManager[None] | None = None
         self._by_itself = False
         self._events: AsyncIterator[SessionEvent] | None = None
@@ -149,18 +150,28 @@ class Transcription:
     @asynccontextmanager
     async def _run(self) -> AsyncGenerator[None, None]:
         async with self._source() as source:
-            options = self._options
-            if source.format is not None:
-                options = evolve(options, input_format=source.format)
+            backend = self._backend
+            if backend is None or isinstance(backend, str):
+                backend = get_backend(backend)
             self.duration_s = source.duration_s
             async with open_session(
-                self._backend,
+                backend,
                 language=self._language,
                 speaker=self._speaker,
-                options=options,
+                options=self._options_for(source, backend),
             ) as session:
                 async with self._fed(session, source):
                     yield
+
+    def _options_for(self, source: FeedSource, backend: Backend) -> SessionOptions:
+        options = self._options or SessionOptions()
+        if self._options is None and not source.live and backend.capabilities.acks:
+            # Nobody waits for captions, and acknowledgements keep the pace: there
+            # is no backlog that could burst upon the server.
+            options = evolve(options, catch_up_speed=None)
+        if source.format is not None:
+            options = evolve(options, input_format=source.format)
+        return options
 
     @asynccontextmanager
     async def _fed(

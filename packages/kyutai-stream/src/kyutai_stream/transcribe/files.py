@@ -72,6 +72,7 @@ def _source(open_it: Callable[[threading.Event], Decoder], pace: float) -> OpenS
                 feed=partial(_feed, decoder, pace),
                 format=decoder.format,
                 duration_s=decoder.duration_s,
+                live=pace > 0,
             )
         finally:
             decoder.interrupt()

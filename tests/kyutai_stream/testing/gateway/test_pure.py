@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kyutai_stream.testing.gateway import Timers
-from kyutai_stream.testing.gateway.dialect import DialectOptions, Send
 from kyutai_stream.testing.gateway.generations import DIALECTS
 from kyutai_stream.testing.gateway.model import FakeModel, ModelEnd, ModelWord
+from kyutai_stream.testing.gateway.options import DialectOptions, Send
 from kyutai_stream.testing.gateway.protocol1 import PauseRule, Protocol1
 from kyutai_stream.testing.gateway.pump import ClientClock, Mark, Pump, Stepped
 from kyutai_stream.testing.moshi_server import STT_1B, ScriptedRecogniser

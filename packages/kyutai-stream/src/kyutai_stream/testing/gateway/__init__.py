@@ -8,7 +8,7 @@ wrong. Needs `pip install 'kyutai-stream[testing]'`.
 from __future__ import annotations
 
 from .connection import GatewayConnection
-from .dialect import Timers
+from .edge import Handshake
 from .incidents import (
     Abort,
     At,
@@ -26,7 +26,8 @@ from .incidents import (
     StopWords,
     UnknownMessages,
 )
-from .server import DialectName, Edge, FakeGateway, Handshake
+from .options import Timers
+from .server import DialectName, Edge, FakeGateway
 
 __all__ = [
     "Abort",

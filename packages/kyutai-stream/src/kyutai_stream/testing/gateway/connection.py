@@ -14,9 +14,10 @@ from attrs import define, field
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from .dialect import Dialect, Output, Send
+from .dialect import Dialect
 from .incidents import Abort, CloseWith, HalfOpen, Incident
 from .model import Frame
+from .options import Output, Send
 
 __all__ = ["GatewayConnection"]
 
@@ -81,12 +82,18 @@ class GatewayConnection:
 
     def happen(self, incident: Incident) -> None:
         """Let something go wrong (or `Drain`) at once."""
+        if isinstance(incident, Abort):
+            # Not by way of the loop, which may wait for a client to read.
+            self.abort()
+            return
         self._incidents.append(incident)
         if self._waiting is not None:
             self._waiting.cancel()
 
     def abort(self) -> None:
         """End it without a close frame, even if the client reads nothing."""
+        if self._ended.is_set():
+            return
         self._leave(1006, "")
         self._socket.transport.abort()
 
@@ -169,13 +176,9 @@ class GatewayConnection:
         return True
 
     async def _freeze(self) -> None:
-        """Neither read nor write nor answer pings, until somebody aborts."""
+        """Neither read nor write nor answer pings, until somebody aborts it."""
         self._socket.transport.pause_reading()
-        while not self._ended.is_set():
-            with anyio.CancelScope() as self._waiting:
-                await self._ended.wait()
-            if any(isinstance(one, Abort) for one in self._incidents):
-                self.abort()
+        await self._ended.wait()
 
     def _leave(self, code: int, reason: str) -> None:
         self.closed = self.closed or (code, reason)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import SAMPLE_RATE
-from .dialect import Dialect, DialectOptions, JsonObject, Output, Timers, floats
+from .dialect import Dialect
 from .incidents import Abort
 from .model import ModelWord
+from .options import DialectOptions, JsonObject, Output, Timers, floats
 from .protocol1 import PauseRule, Protocol1
 from .pump import Mark, Stepped
 

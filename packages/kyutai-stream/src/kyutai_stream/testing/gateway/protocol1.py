@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...core import FRAME_SAMPLES, SAMPLE_RATE
-from .dialect import Dialect, DialectOptions, JsonObject, Output, floats
+from .dialect import Dialect
 from .model import ModelEnd, ModelWord, horizons
+from .options import DialectOptions, JsonObject, Output, floats
 from .pump import Mark, Stepped
 
 __all__ = ["PauseRule", "Protocol1"]

@@ -8,17 +8,15 @@ wait or answers 503, unknown paths are 404.
 
 from __future__ import annotations
 
-import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import anyio
-from attrs import define, evolve, field
+from attrs import evolve
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
@@ -26,11 +24,12 @@ from ...core import FRAME_S
 from ..moshi_server import STT_1B, Model, Recogniser
 from ..tones import ToneRecogniser
 from .connection import GatewayConnection
-from .dialect import DialectOptions, Timers
+from .edge import NOT_DEPLOYED, Handshake, check_credentials, plain_headers, respond
 from .generations import DEFAULT_TIMERS, DIALECTS
 from .incidents import Attempt, Incident
+from .options import DialectOptions, Timers
 
-__all__ = ["DialectName", "Edge", "FakeGateway", "Handshake"]
+__all__ = ["DialectName", "Edge", "FakeGateway"]
 
 DialectName = Literal["protocol1", "gen1", "gen2", "gen3", "document"]
 Edge = Literal["function", "server"]
@@ -40,18 +39,6 @@ MAX_MESSAGE = 2 * 1024 * 1024
 """Largest message that Modal lets through."""
 CLOSE_TIMEOUT_S = 2.0
 RETRY_AFTER_S = 2
-
-
-@define(eq=False)
-class Handshake:
-    """One attempt to connect, also a refused one."""
-
-    path: str
-    """Request path, without its query."""
-    status: int | None = None
-    """HTTP status of the answer, 101 for an upgrade; None while it waits."""
-    headers: Mapping[str, str] = field(factory=dict, repr=False)
-    """Request headers, secrets included, names in lower case."""
 
 
 class FakeGateway:
@@ -176,7 +163,8 @@ class FakeGateway:
             for connection in self.connections:
                 connection.abort()
             server.close()
-            await server.wait_closed()
+            with anyio.move_on_after(2 * CLOSE_TIMEOUT_S):
+                await server.wait_closed()
 
     @property
     def url(self) -> str:
@@ -224,14 +212,14 @@ class FakeGateway:
         self, socket: ServerConnection, request: Request
     ) -> Response | None:
         path = urlsplit(request.path).path
-        headers = _headers(request.headers)
+        headers = plain_headers(request.headers)
         upgrade = headers.get("upgrade", "").lower() == "websocket"
         handshake = Handshake(path=path, headers=headers)
         if upgrade:
             self.handshakes.append(handshake)
         else:
             self.requests.append(path)
-        response = self._refuse(headers)
+        response = check_credentials(headers, self._bearers)
         if response is None and not upgrade:
             response = self._http(path)
         elif response is None:
@@ -239,36 +227,23 @@ class FakeGateway:
         handshake.status = 101 if response is None else response.status_code
         return response
 
-    def _refuse(self, headers: Mapping[str, str]) -> Response | None:
-        if not self._bearers:
-            return None
-        given = headers.get("authorization", "")
-        if "modal-key" in headers or "modal-secret" in headers:
-            given = f"Bearer {headers.get('modal-key')}.{headers.get('modal-secret')}"
-        for token in self._bearers:
-            if hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                return None
-        what = "invalid" if given else "missing"
-        text = f"modal-http: {what} credentials for proxy authorization"
-        return _response(401, text)
-
     async def _admit(
         self, socket: ServerConnection, path: str, handshake: Handshake
     ) -> Response | None:
         if path != STREAM_PATH:
-            return _response(404, "modal-http: invalid function call")
+            return respond(404, NOT_DEPLOYED)
         attempt = self._attempts.pop(0) if self._attempts else Attempt()
         cold = self._seconds_until_warm()
         if cold and self._edge == "server":
-            return _response(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
+            return respond(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
         await self._pause(cold + attempt.handshake_s * self._options.scale)
         if self._closing.is_set():
-            return _response(503, "gone")
+            return respond(503, "gone")
         if attempt.status is not None:
-            return _response(attempt.status, "as planned", attempt.headers)
+            return respond(attempt.status, "as planned", attempt.headers)
         if self._slots is not None and self.used >= self._slots:
             if self._edge == "server":
-                return _response(429, "full", {"Retry-After": str(RETRY_AFTER_S)})
+                return respond(429, "full", {"Retry-After": str(RETRY_AFTER_S)})
             attempt = evolve(attempt, full=True)
         self._admitted[socket] = (attempt, handshake)
         return None
@@ -286,21 +261,21 @@ class FakeGateway:
     def _http(self, path: str) -> Response:
         total = self._slots
         if path == "/livez":
-            return _response(200, "alive")
+            return respond(200, "alive")
         if path == "/readyz":
             full = total is not None and self.used >= total
             cold = self._seconds_until_warm() > 0
             bad = "draining" if self.draining else "full" if full else "starting"
             if self.draining or full or cold:
-                return _response(503, bad)
-            return _response(200, "ready")
+                return respond(503, bad)
+            return respond(200, "ready")
         if path == "/capacity":
             numbers = {"used": self.used, "total": total, "draining": self.draining}
-            return _response(200, json.dumps(numbers))
+            return respond(200, json.dumps(numbers))
         if path == "/v1/warm":
             wait = self._seconds_until_warm()
-            return _response(200, json.dumps({"ready": wait == 0}))
-        return _response(404, "modal-http: invalid function call")
+            return respond(200, json.dumps({"ready": wait == 0}))
+        return respond(404, NOT_DEPLOYED)
 
     # After it
 
@@ -335,23 +310,3 @@ def _scaled(timers: Timers, factor: float) -> Timers:
         life_s=times(timers.life_s),
         drain_s=timers.drain_s * factor,
     )
-
-
-def _headers(headers: Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.raw_items()}
-
-
-def _response(
-    status: int, text: str, extra: Mapping[str, str] | None = None
-) -> Response:
-    body = text.encode() + b"\n"
-    kind = "application/json" if text.startswith("{") else "text/plain; charset=utf-8"
-    headers = Headers(
-        [
-            ("Connection", "close"),
-            ("Content-Length", str(len(body))),
-            ("Content-Type", kind),
-            *(extra or {}).items(),
-        ]
-    )
-    return Response(status, "As planned", headers, body)

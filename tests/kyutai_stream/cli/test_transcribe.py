@@ -312,12 +312,16 @@ class TestInterrupts:
         assert process.returncode in (0, 130)
 
     def test_a_server_that_never_answers_does_not_hold_us(
-        self, environment: dict[str, str], tmp_path: Path
+        self, environment: dict[str, str]
     ) -> None:
-        path = hum(tmp_path / "long.wav", 60.0)
-        with started(environment, str(path), "-b", "mute-test") as process:
+        arguments = ("-", "-b", "mute-test", "--raw", "s16le")
+        with started(environment, *arguments, stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
             assert b"connecting" in process.stdout.readline()
+            # More than a pipe holds: when this is through, some has been pushed.
+            process.stdin.write(s16(24_000 * 20))
+            process.stdin.flush()
             process.send_signal(signal.SIGINT)
             time.sleep(0.3)  # Two signals at once are one.
             process.send_signal(signal.SIGINT)
@@ -430,10 +434,10 @@ class TestTerminal:
     def test_a_bar_for_long_files(
         self, environment: dict[str, str], tmp_path: Path
     ) -> None:
-        path = hum(tmp_path / "long.wav", 90.0)
+        path = hum(tmp_path / "long.wav", 21.0)
         terminal = Terminal()
         with started(
-            environment, str(path), "-b", "scripted-test", "--pace", "60",
+            environment, str(path), "-b", "scripted-test", "--pace", "5",
             stderr=terminal.theirs, stdout=subprocess.DEVNULL,
         ) as process:  # fmt: skip
             seen = terminal.read(process)

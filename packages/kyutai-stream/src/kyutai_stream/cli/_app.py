@@ -263,3 +263,36 @@ def bench(
             as_json=as_json,
         )
     run(partial(measure_all, job))
+
+
+@app.command("fake-server")
+def fake_server(
+    model: Annotated[
+        str, typer.Option(help="Kind of server: 1b, 2.6b or python.")
+    ] = "1b",
+    speed: Annotated[
+        float, typer.Option(help="Times faster than speech; 0 for no limit.")
+    ] = 3.0,
+    script: Annotated[
+        str | None, typer.Option(help="Text it says to everybody, whatever it hears.")
+    ] = None,
+    tones: Annotated[
+        Path | None,
+        typer.Option(help="Write a WAV file that it understands, and end."),
+    ] = None,
+    text: Annotated[
+        str, typer.Option(help="With --tones: words of its vocabulary.")
+    ] = "alpha bravo charlie. delta echo.",
+) -> None:
+    """Pretend to be a moshi-server on this machine, to try things out without a GPU.
+
+    It hears no speech: each of its 26 words is a chord of three tones.
+    """
+    with explained():
+        from ._fake_server import ServeJob, serve_fake, write_tones
+
+        if tones is not None:
+            write_tones(tones, text)
+            raise typer.Exit(0)
+        job = ServeJob(model=model, speed=speed, script=script)
+    run(partial(serve_fake, job))

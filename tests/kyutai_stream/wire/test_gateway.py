@@ -166,6 +166,8 @@ def test_defaults_of_ready() -> None:
         '{"type":"ready","languages":"en"}',
         '{"type":"ready","languages":[1]}',
         '{"type":"ready","acks":1}',
+        '{"type":"ready","delay_ms":-1}',
+        '{"type":"ready","delay_ms":60001}',
         '{"type":"draining","deadline_s":"soon"}',
     ],
 )

@@ -316,6 +316,25 @@ class TestProtocol1:
                     assert lasted == pytest.approx(waited, abs=0.5)
                 began = anyio.current_time()
 
+    async def test_an_older_one_that_was_replaced(self) -> None:
+        async with FakeGateway("gen3") as gateway:
+            backend = ModalBackend(url=gateway.url)
+            async with backend.connect(ConnectRequest()):
+                pass
+            gateway.dialect = "protocol1"
+            acks = []
+            for _ in range(2):
+                async with backend.connect(ConnectRequest()) as connection:
+                    async for event in connection:
+                        assert isinstance(event, Ready)
+                        acks.append(event.capabilities.acks)
+                        break
+                    # Its `ready` came by now; the session reads on.
+                    with anyio.move_on_after(1):
+                        async for _event in connection:
+                            pass
+            assert acks == [False, True]
+
     async def test_draining_then_the_end(self) -> None:
         async with FakeGateway(speed=3.0) as gateway:
 

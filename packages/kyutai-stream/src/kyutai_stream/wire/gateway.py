@@ -46,6 +46,9 @@ __all__ = [
 Samples = npt.NDArray[np.float32]
 Fields = Mapping[str, Any]
 
+LONGEST_DELAY_S = 60.0
+"""No model is further behind; the session feeds as much silence as is named."""
+
 KEEPALIVE = b""
 """An empty binary message; generation 1 does not know it."""
 
@@ -289,9 +292,12 @@ def _ready(fields: Fields) -> Ready:
         isinstance(one, str) for one in languages
     ):
         _refuse("ready", "languages")
+    delay_s = _number(fields, "delay_ms", 480.0) / 1000
+    if not 0 <= delay_s <= LONGEST_DELAY_S:
+        _refuse("ready", "delay_ms")
     return Ready(
         protocol=_integer(fields, "protocol", 1),
-        delay_s=_number(fields, "delay_ms", 480.0) / 1000,
+        delay_s=delay_s,
         languages=tuple(languages),
         acks=_truth(fields, "acks"),
         pause_horizons_s=_numbers(fields, "pause_horizons_s"),

@@ -136,10 +136,15 @@ class ModalBackend:
             yield opened
         finally:
             await opened.close()
+            if opened.says_ready and self._dialect == "auto":
+                # It said so late: next time it is waited for.
+                self._said_ready[opened.url] = True
 
     async def _open(self, url: str) -> GatewayConnection:
         socket = await dial(url, self._options)
-        connection = GatewayConnection(socket, self._dialect, self.capabilities)
+        connection = GatewayConnection(
+            socket, url, dialect=self._dialect, known=self.capabilities
+        )
         try:
             await connection.wait_ready(self._patience_s(url))
             self._learn(url, connection.says_ready)

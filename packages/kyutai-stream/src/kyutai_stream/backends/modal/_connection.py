@@ -27,8 +27,12 @@ SILENCE: Frame = np.zeros(FRAME_SAMPLES, dtype=np.float32)
 class GatewayConnection:
     """Fulfils `kyutai_stream.backend.Connection` once `wait_ready` was called."""
 
-    def __init__(self, socket: Socket, dialect: Dialect, known: Capabilities) -> None:
+    def __init__(
+        self, socket: Socket, url: str, *, dialect: Dialect, known: Capabilities
+    ) -> None:
         now = anyio.current_time()
+        self.url = url
+        """Its address."""
         self._socket = socket
         self._dialect = dialect
         self._known = known

@@ -32,6 +32,7 @@ from .events import (
     SessionState,
     SpeechStarted,
     StateChanged,
+    TimedWord,
     Usage,
 )
 from .registry import BackendInfo, available_backends, get_backend
@@ -72,6 +73,7 @@ __all__ = [
     "SessionState",
     "SpeechStarted",
     "StateChanged",
+    "TimedWord",
     "Usage",
     "available_backends",
     "get_backend",

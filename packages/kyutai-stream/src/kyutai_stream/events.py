@@ -24,6 +24,7 @@ __all__ = [
     "SessionState",
     "SpeechStarted",
     "StateChanged",
+    "TimedWord",
     "Usage",
 ]
 
@@ -61,6 +62,18 @@ class SessionState(enum.StrEnum):
 
 
 @frozen(kw_only=True)
+class TimedWord:
+    """A word, or several that the recogniser heard as one."""
+
+    text: str = field(repr=False)
+    """With its punctuation."""
+    start: float
+    """Media seconds; never before the word that comes first."""
+    end: float | None = None
+    """Media seconds; None where it is not known (yet)."""
+
+
+@frozen(kw_only=True)
 class Partial:
     """The words of a segment so far; later texts of the segment begin with it."""
 
@@ -70,6 +83,8 @@ class Partial:
     """All words so far, joined by single spaces; grows, never changes."""
     start: float
     """Start of the first word, media seconds."""
+    words: tuple[TimedWord, ...] = ()
+    """The same words with their times."""
 
 
 @frozen(kw_only=True)
@@ -86,6 +101,8 @@ class Final:
     """End of the last word, media seconds; estimated where the backend has none."""
     reason: FinalReason
     """Why the segment was closed."""
+    words: tuple[TimedWord, ...] = ()
+    """The words of `text` with their times."""
 
 
 @frozen(kw_only=True)

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from .events import Final, FinalReason, Partial
+from .events import Final, FinalReason, Partial, TimedWord
 
 __all__ = ["SegmentRules", "Transcript"]
 
@@ -71,6 +71,7 @@ class _Segment:
     last_start: float
     last_text: str = field(repr=False)
     heard: float
+    words: list[TimedWord]
     last_end: float | None = None
 
 
@@ -123,7 +124,10 @@ class Transcript:
         segment = self._append(text, index=index, start=start, heard=heard)
         self._events.append(
             Partial(
-                segment_id=segment.segment_id, text=segment.text, start=segment.start
+                segment_id=segment.segment_id,
+                text=segment.text,
+                start=segment.start,
+                words=tuple(segment.words),
             )
         )
         if self._is_ripe(segment) and _ends_with(text, CLAUSE_ENDS):
@@ -133,7 +137,8 @@ class Transcript:
         """Note where a word ended (media seconds); late ones are ignored."""
         segment = self._segment
         if segment is not None and segment.last_index == index:
-            segment.last_end = max(end, segment.last_start)
+            segment.last_end = end = max(end, segment.last_start)
+            segment.words[-1] = evolve(segment.words[-1], end=end)
 
     def receive_heard(self, heard: float) -> None:
         """Note how far the recogniser is; closes on silence.
@@ -195,6 +200,7 @@ class Transcript:
                 start=segment.start,
                 end=end,
                 reason=reason,
+                words=tuple(segment.words),
             )
         )
 
@@ -228,6 +234,7 @@ class Transcript:
                 last_start=start,
                 last_text=text,
                 heard=heard,
+                words=[TimedWord(text=text, start=start)],
             )
             self._next_id += 1
             return segment
@@ -236,6 +243,7 @@ class Transcript:
         # A recogniser may date a word before its forerunner by a step.
         segment.last_start = max(start, segment.last_start)
         segment.last_text = text
+        segment.words.append(TimedWord(text=text, start=segment.last_start))
         segment.last_end = None
         segment.heard = heard
         return segment

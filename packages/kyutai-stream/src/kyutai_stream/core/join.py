@@ -24,8 +24,8 @@ SAME_PLACE_S = 0.24
 """An unknown word that begins less than this after the last delivered one is taken
 for a second version of it: closer together people do not begin words."""
 
-TOKEN_S = 0.2
-"""Distance assumed between the words of one message."""
+TOKEN_S = 0.35
+"""Distance assumed between the begins of the words of one message."""
 
 _MARKS = re.compile(r"[^\w']+")
 
@@ -58,7 +58,7 @@ class Join:
         """Whether everything that follows is new."""
         return self._next >= len(self._expected)
 
-    def admit(self, text: str, start: float) -> str:
+    def admit(self, text: str, start: float) -> tuple[str, float]:
         """Take the words of one message.
 
         Args:
@@ -66,14 +66,15 @@ class Join:
             start: Media seconds of the first one.
 
         Returns:
-            What of it is new: all, an end, or nothing of it.
+            What of it is new (all, an end, or nothing of it), and when that begins.
         """
         words = text.split()
         for place, word in enumerate(words):
-            if self._is_new(word, start + place * TOKEN_S):
-                return " ".join(words[place:])
+            at = start + place * TOKEN_S
+            if self._is_new(word, at):
+                return " ".join(words[place:]), at
             self.dropped += 1
-        return ""
+        return "", start
 
     def _is_new(self, word: str, at: float) -> bool:
         if self.is_done:

@@ -63,6 +63,11 @@ class Ledger:
         behind = self._delay_s if self._acks else 0.0
         return max(self._word_s, self.heard_s - behind)
 
+    @property
+    def settled_by_word(self) -> bool:
+        """Whether `settled_s` is where a word lies that came out, not silence."""
+        return 0.0 < self._word_s >= self.settled_s
+
     def replay_from_s(self, overlap_s: float) -> float:
         """Second of the sent stream from which to send again.
 

@@ -35,6 +35,9 @@ QUIET_DBFS = -60.0
 PROBE = SAMPLE_RATE // 50
 """Window, 20 ms, in which a quiet point is looked for."""
 
+SOFTER = 0.01
+"""A window 20 dB below the loudest one before lies behind the end of a sound."""
+
 
 @frozen(kw_only=True)
 class Piece:
@@ -220,21 +223,35 @@ class AudioRing:
             Media seconds of its middle; the given time if nothing is held there.
         """
         best, found = math.inf, media_time
-        for block in self._blocks:
-            if block.media_end <= media_time - reach_s:
-                continue
-            if block.media_time > media_time:
-                break
-            for begin in range(0, block.length - PROBE + 1, PROBE):
-                at = block.media_time + (begin + PROBE / 2) / SAMPLE_RATE
-                if not media_time - reach_s <= at <= media_time:
-                    continue
-                window = block.samples[begin : begin + PROBE]
-                energy = float(np.dot(window, window))
-                # The latest of equally quiet ones: less to send again.
-                if energy <= best:
-                    best, found = energy, at
+        for at, energy in self._probes(media_time - reach_s, media_time):
+            # The latest of equally quiet ones: less to send again.
+            if energy <= best:
+                best, found = energy, at + PROBE / 2 / SAMPLE_RATE
         return found
+
+    def sound_end(self, media_time: float, reach_s: float) -> float:
+        """Find where the sound at a media time ends.
+
+        Returns:
+            Media seconds of the first 20 ms, from there to `reach_s` later, that are
+            much softer than what came before; the given time if there are none.
+        """
+        loudest = 0.0
+        for at, energy in self._probes(media_time, media_time + reach_s):
+            loudest = max(loudest, energy)
+            if energy <= loudest * SOFTER or energy < PROBE * 10 ** (QUIET_DBFS / 10):
+                return max(at, media_time)
+        return media_time
+
+    def sound_start(self, media_time: float, reach_s: float) -> float:
+        """Find where the sound at a media time begins; the reverse of `sound_end`."""
+        loudest = 0.0
+        probes = self._probes(media_time - reach_s, media_time)
+        for at, energy in reversed(list(probes)):
+            loudest = max(loudest, energy)
+            if energy <= loudest * SOFTER or energy < PROBE * 10 ** (QUIET_DBFS / 10):
+                return min(at + PROBE / SAMPLE_RATE, media_time)
+        return media_time
 
     def media_end(self) -> float:
         """Media seconds after the last sample; 0 when nothing is held."""
@@ -271,6 +288,19 @@ class AudioRing:
         last = len(self._blocks) - 1
         while self._next < last and self.cursor >= self._blocks[self._next].end:
             self._next += 1
+
+    def _probes(self, since: float, until: float) -> Iterator[tuple[float, float]]:
+        """Begin (media seconds) and energy of the 20 ms windows between two times."""
+        for block in self._blocks:
+            if block.media_end <= since:
+                continue
+            if block.media_time > until:
+                break
+            for begin in range(0, block.length - PROBE + 1, PROBE):
+                at = block.media_time + begin / SAMPLE_RATE
+                if since <= at + PROBE / 2 / SAMPLE_RATE <= until:
+                    window = block.samples[begin : begin + PROBE]
+                    yield at, float(np.dot(window, window))
 
     def _from_cursor(self) -> Iterator[_Block]:
         self._settle_cursor()

@@ -38,11 +38,14 @@ JITTER_S = 0.02
 FLUSH_FRAMES = 3
 """Frames of silence beyond the recogniser's delay that bring the last word out."""
 
+SETTLING_S = 1.0
+"""Quiet audio beyond the recogniser's delay after which no word is due any more."""
+
 CATCH_UP_S = 2.0
 """With more waiting than this, quiet stretches are shortened."""
 
-QUIET_KEPT = SAMPLE_RATE // 2
-"""Samples of a quiet stretch that are always sent: what a sentence's end needs."""
+QUIET_KEPT = SAMPLE_RATE // 4
+"""Samples that are always sent at both ends of a quiet stretch."""
 
 
 @define(eq=False, kw_only=True)
@@ -74,7 +77,7 @@ class Feeder:
         """Position up to which audio was sent before."""
         self.ring = AudioRing()
         self.map = TimelineMap()
-        self.unflushed = False
+        self._sounded = False
         """Whether sound went out since the last flush."""
         self.touched = False
         """Whether any audio went out since the last flush."""
@@ -91,7 +94,7 @@ class Feeder:
         self.map = TimelineMap()
         self._fed_silence_s = 0.0
         self._skipped = False
-        self.unflushed = self.touched = False
+        self._sounded = self.touched = False
         self.quiet_s = self._loud_s = 0.0
         for mark in self._marks:
             mark.token = None
@@ -107,6 +110,12 @@ class Feeder:
         """Go back, so that audio from there on is sent (again)."""
         self._again_until = max(self._again_until, self.ring.cursor)
         self.ring.rewind(media_time)
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether words may still be in the recogniser that need more audio."""
+        delay_s = self._capabilities.nominal_delay_s
+        return self._sounded and self.quiet_s < delay_s + SETTLING_S
 
     def give_up(self, samples: int) -> tuple[float, float]:
         """Skip waiting audio for good; returns its begin and end, media seconds."""
@@ -209,7 +218,7 @@ class Feeder:
         """
         extra = 0 if self._capabilities.self_flushing else self._flush_silence()
         self._silence(self._framer.padding + extra * FRAME_SAMPLES)
-        self.unflushed = self.touched = False
+        self._sounded = self.touched = False
         self._token += 1
         self._out.append(AskFlush(token=self._token))
         return self._token
@@ -240,7 +249,7 @@ class Feeder:
         else:
             self.quiet_s = 0.0
             self._loud_s += seconds
-            self.unflushed = True
+            self._sounded = True
         self._put(piece.samples)
 
     def _shorten_quiet(self) -> None:

@@ -21,6 +21,16 @@ class GapKeeper:
         self.total_s = 0.0
         """Seconds lost so far."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a loss may still grow."""
+        return self._open is not None
+
+    @property
+    def reason(self) -> str:
+        """Of the loss that may still grow."""
+        return "" if self._open is None else self._open.reason
+
     def lose(self, start: float, end: float, reason: str) -> list[Gap]:
         """Note lost audio, media seconds.
 

@@ -112,7 +112,7 @@ class Hearing:
             return False
         start = timeline.media_time(event.start)
         dropped = self._join.dropped
-        text = self._join.admit(event.text, start)
+        text, start = self._join.admit(event.text, start)
         self._meter.duplicates_dropped += self._join.dropped - dropped
         if not text.split():
             return False

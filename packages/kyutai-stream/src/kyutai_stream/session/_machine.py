@@ -7,7 +7,8 @@ with it; `receive` takes what it answers. `lost` and `left` end a connection, an
 is collected by `events`.
 
 What is sent is the feeder's part, what is heard the hearing's, what one connection
-owes the link's; here they are brought together.
+owes the link's, which audio is kept the keeper's, the time without connection the
+absence's; here they are brought together.
 """
 
 from __future__ import annotations
@@ -19,28 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backend as contract
-from ..core import FRAME_S, SAMPLE_RATE, RetryState
+from ..core import FRAME_S, SAMPLE_RATE
 from ..errors import CapacityError
 from ..events import FinalReason, SessionEvent, SessionState, StateChanged, Usage
+from ._absence import Absence
 from ._actions import Action, AskFlush, AskKeepalive, Fail, Leave, Leaving, Send, Wait
 from ._feeder import Feeder
-from ._gaps import GapKeeper
 from ._hearing import Hearing
+from ._keeper import Keeper
 from ._link import Link
 from ._restarts import Restarts
 from .metrics import Meter, SessionMetrics
 from .options import SessionOptions
 
 Samples = npt.NDArray[np.float32]
-
-OVERLAP_S = 1.0
-"""Audio before the last word that a cold recogniser hears again at a seam."""
-
-SEAM_SEARCH_S = 0.4
-"""How far back a quiet place for the seam is looked for."""
-
-SLACK_S = 6.0
-"""Audio kept beyond the longest outage: the seam's overlap and the way back."""
 
 NEVER = math.inf
 
@@ -65,26 +58,19 @@ class SessionMachine:
         self._name = self._serving = backend_name
         self._options = options
         self._events: list[SessionEvent] = []
+        emit = self._events.append
         self._meter = Meter()
-        self._gaps = GapKeeper()
         self._feeder = Feeder(options, self._meter)
-        self._hearing = Hearing(
-            options.segments, language, self._meter, self._events.append
-        )
+        self._hearing = Hearing(options.segments, language, self._meter, emit)
         self._restarts = Restarts(options, self._meter, now)
-        self._retry = RetryState(options.retry)
+        self._keeper = Keeper(
+            options, self._feeder, self._hearing, self._restarts, self._meter, emit
+        )
+        self._absence = Absence(options, now)
         self._link: Link | None = None
         self._state: StateChanged | None = None
         self._next_media = 0.0
         self._playout = -math.inf
-        self._settled = 0.0
-        """Media seconds up to which all words are surely out."""
-        self._cold = True
-        self._is_idle = False
-        self._connect_at = now
-        self._ended_at: float | None = None
-        self._news_at = now
-        """When new audio last got on, or a new word came."""
         self._last_loud = now
         self._fulfilled: list[int] = []
 
@@ -105,7 +91,7 @@ class SessionMachine:
         if media_time is not None:
             start = max(start, media_time - lag_s)
         if not self._feeder.ring.end:
-            self._settled = start
+            self._keeper.begin(start)
         duration_s = len(samples) / SAMPLE_RATE
         self._next_media = start + duration_s
         self._playout = max(self._playout, now) + duration_s
@@ -114,11 +100,11 @@ class SessionMachine:
         self._meter.arrivals.admitted(self._next_media, now)
         if loud:
             self._last_loud = now
-            self._is_idle = False
+            self._absence.is_idle = False
             if self._meter.first_loud_at is None:
                 self._meter.first_loud_at = now
-        elif self._is_idle:
-            self._keep_waiting(self._options.pre_roll_s)
+        elif self._absence.is_idle:
+            self._keeper.keep_quiet(self._options.pre_roll_s)
 
     def has_room(self, duration_s: float) -> bool:
         """Whether so much audio may be pushed; anything fits into an empty buffer."""
@@ -131,13 +117,7 @@ class SessionMachine:
         Returns:
             Whether there was room without that.
         """
-        options = self._options
-        limit_s = SLACK_S + (options.cold_start_s if self._cold else options.replay_s)
-        excess_s = self._feeder.ring.waiting_s + duration_s - limit_s
-        if excess_s < 0.5 / SAMPLE_RATE or not self._feeder.ring.waiting:
-            return True
-        self._meter.overflow_s += self._give_up(excess_s, "overflow")
-        return False
+        return self._keeper.make_room(duration_s, cold=self._absence.is_cold)
 
     def request_flush(self) -> int:
         """Ask for the words of all audio so far; `fulfilled` names it when done."""
@@ -145,8 +125,8 @@ class SessionMachine:
 
     def end_input(self, now: float) -> None:
         """Note that no audio follows."""
-        if self._ended_at is None:
-            self._ended_at = now
+        if not self._absence.is_over:
+            self._absence.ended(now)
             self._feeder.mark()
 
     def fulfilled(self) -> list[int]:
@@ -173,32 +153,24 @@ class SessionMachine:
             Monotonic seconds, infinite while nobody speaks; None when all is done
             or the input has ended and too much time has passed.
         """
-        feeder = self._feeder
-        if self._is_idle and feeder.has_marks:
+        feeder, absence = self._feeder, self._absence
+        if absence.is_idle and feeder.has_marks:
             # Nothing but quiet waits.
-            self._keep_waiting(0.0)
+            self._keeper.keep_quiet(0.0)
         if not feeder.ring.waiting:
             self._fulfil(None)
-            if self._ended_at is not None:
+            if absence.is_over:
                 return None
-        if now >= self.end_due:
-            return None
-        if self._is_idle:
-            return NEVER
-        return min(self._connect_at, self.end_due)
+        return None if now >= absence.end_due else absence.connect_due
 
     @property
     def end_due(self) -> float:
         """When an ended session no longer waits for progress; infinite before."""
-        if self._ended_at is None:
-            return NEVER
-        options = self._options
-        patience_s = options.cold_start_s if self._cold else options.end_timeout_s
-        return max(self._ended_at, self._news_at) + patience_s
+        return self._absence.end_due
 
     def connecting(self) -> None:
         """Note that a connection is being opened."""
-        self._change(self._away, self._why_away)
+        self._change(self._absence.state, self._absence.detail)
 
     def lost(self, error: Exception, spread: float, now: float) -> bool:
         """The connection ended or did not come about.
@@ -219,38 +191,27 @@ class SessionMachine:
         else:
             self._meter.reconnects += 1
             if link.is_draining:
-                self._retry.clear()
+                self._absence.planned(now)
         self._close_link(now)
-        self._retry.lost(lasted_s, now)
-        delay_s = self._retry.delay_s(spread, now)
-        if delay_s is None or not getattr(error, "retryable", False):
+        if not self._absence.failed(error, lasted_s, spread, now):
             return False
-        slow_s = self._options.retry.slow_s
-        asked_s = getattr(error, "retry_after_s", None) or 0.0
-        self._connect_at = now + max(delay_s, min(asked_s, slow_s))
-        detail = str(error)
-        if self._retry.is_slow(now):
-            detail += f" (trying every {slow_s:g} s)"
-        self._change(self._away, detail)
+        self._change(self._absence.state, self._absence.detail)
         return True
 
     def left(self, why: Leaving, now: float) -> None:
         """The connection was closed on purpose."""
         done = why in (Leaving.FINISHED, Leaving.IDLE)
         self._close_link(now, rewind=not done)
-        self._retry.clear()
-        self._connect_at = now
+        self._absence.planned(now)
         if why is Leaving.IDLE:
-            self._cold = self._is_idle = True
+            self._absence.went_idle()
+            self._keeper.expect_cold_start()
             self._change(SessionState.IDLE, "")
 
     def end(self, now: float, detail: str = "") -> None:
         """Close the books: last final, gaps, usage, closed."""
         self._close_link(now)
-        waiting_s = self._feeder.ring.waiting_s
-        if waiting_s:
-            self._give_up(waiting_s, "not transcribed")
-        self._events += self._gaps.close()
+        self._keeper.close()
         self._events.append(self._usage(now))
         self._change(SessionState.CLOSED, detail)
 
@@ -262,7 +223,7 @@ class SessionMachine:
         if link is None:
             return Wait(until=NEVER)
         failure = link.failure(now)
-        if now >= self.end_due:
+        if now >= self._absence.end_due:
             failure = "the last words did not come in time"
         if failure is not None:
             return Fail(reason=failure)
@@ -287,7 +248,7 @@ class SessionMachine:
         self._note_news(now)
         if not link.capabilities.acks:
             self._hearing.heard(link.ledger.heard_s, now)
-            self._settle(link)
+            self._keeper.settle(link)
 
     def kept_alive(self, now: float) -> None:
         """Note that `AskKeepalive` was done."""
@@ -333,7 +294,7 @@ class SessionMachine:
     def _pull(self, link: Link, now: float) -> None:
         """Get the next frames or a question out of the feeder."""
         feeder = self._feeder
-        self._drop_late(now)
+        self._keeper.drop_late(now)
         if not feeder.touched:
             # Flushed already, or a flush is on its way that says the same.
             feeder.join_flush() if link.awaits_flush else self._fulfil(None)
@@ -357,7 +318,7 @@ class SessionMachine:
 
     def _rest(self, link: Link, now: float) -> Action:
         """Nothing to send: what else may be due."""
-        if self._ended_at is not None and not self._feeder.has_marks:
+        if self._absence.is_over and not self._feeder.has_marks:
             return Leave(why=Leaving.FINISHED)
         due = min(link.due, self.end_due, link.keepalive_due)
         if self._feeder.unflushed:
@@ -377,7 +338,7 @@ class SessionMachine:
     @property
     def _idle_due(self) -> float:
         idle_s = self._options.idle_release_s
-        if idle_s is None or self._ended_at is not None:
+        if idle_s is None or self._absence.is_over:
             return NEVER
         return self._last_loud + idle_s
 
@@ -386,11 +347,10 @@ class SessionMachine:
     def _ready(self, event: contract.Ready, now: float) -> None:
         self._link = Link(event.capabilities, self._options, now)
         self._serving = event.backend or self._name
-        self._cold = False
-        self._news_at = max(self._news_at, now) if self._is_first else self._news_at
+        self._absence.ready(now)
         self._meter.connections += 1
+        self._keeper.end_gap()
         self._begin_epoch(self._link, now)
-        self._events += self._gaps.close()
         self._change(SessionState.READY, "")
 
     def _take(self, event: contract.ConnectionEvent, link: Link, now: float) -> None:
@@ -399,21 +359,21 @@ class SessionMachine:
             case contract.Word():
                 link.alive(now)
                 if hearing.word(event, feeder.map, link.ledger, now):
-                    self._news_at = now
+                    self._absence.news(now)
                     self._restarts.word(now)
-                self._settle(link)
+                self._keeper.settle(link)
             case contract.WordEnd():
                 hearing.word_end(event, feeder.map, link.ledger)
             case contract.Pause():
                 hearing.pause(event, now)
             case contract.Voice():
                 hearing.voice(event, feeder.map, link.ledger, now)
-                self._settle(link)
+                self._keeper.settle(link)
             case contract.Progress():
                 if link.progress(event.frames_processed, now):
                     self._note_news(now)
                     hearing.heard(link.ledger.heard_s, now)
-                    self._settle(link)
+                    self._keeper.settle(link)
             case contract.Flushed():
                 self._flushed(event.token, link, now)
             case contract.WasReset():
@@ -433,30 +393,16 @@ class SessionMachine:
         self._meter.finalization.add(took_s)
         self._hearing.close(FinalReason.FLUSH, now)
         if not self._feeder.touched and not link.awaits_flush:
-            self._settled = self._feeder.ring.media_at_cursor()
+            self._keeper.all_out()
         self._fulfil(token)
 
     def _was_reset(self, link: Link, now: float) -> None:
         self._hearing.close(FinalReason.FLUSH, now)
-        self._rewind(link)
+        self._keeper.rewind(link)
         link.was_reset(now)
         self._begin_epoch(link, now)
 
     # -- inside ------------------------------------------------------------------------
-
-    @property
-    def _is_first(self) -> bool:
-        return self._meter.connections == 0
-
-    @property
-    def _away(self) -> SessionState:
-        first = self._is_first and not self._retry.failures
-        return SessionState.CONNECTING if first else SessionState.RECONNECTING
-
-    @property
-    def _why_away(self) -> str:
-        state = self._state
-        return state.detail if state is not None and state.state is self._away else ""
 
     def _begin_epoch(self, link: Link, now: float) -> None:
         self._feeder.begin(link.capabilities)
@@ -471,79 +417,22 @@ class SessionMachine:
         self._meter.processed_s += link.processed_s
         self._hearing.close(FinalReason.DISCONNECT, now)
         if rewind:
-            self._rewind(link)
+            self._keeper.rewind(link)
         self._link = None
-
-    def _rewind(self, link: Link) -> None:
-        """Put the cursor where the next epoch has to begin.
-
-        When the recogniser was deaf, that is the last word: the audio since then was
-        processed without being heard.
-        """
-        feeder = self._feeder
-        if not feeder.map.samples:
-            return
-        self._settle(link)
-        cut = feeder.map.media_time(link.ledger.replay_from_s(OVERLAP_S))
-        if self._restarts.wants_words:
-            cut = min(cut, self._hearing.last_word_start)
-        feeder.rewind(feeder.ring.quiet_point(cut, SEAM_SEARCH_S))
-
-    def _settle(self, link: Link) -> None:
-        """Forget audio that will not be sent again."""
-        feeder, ledger = self._feeder, link.ledger
-        settled = feeder.map.media_time(ledger.settled_s)
-        self._settled = max(self._settled, min(settled, feeder.ring.media_end()))
-        keep = feeder.map.media_time(ledger.replay_from_s(OVERLAP_S)) - SEAM_SEARCH_S
-        if self._restarts.keeps_audio:
-            keep = min(keep, self._hearing.last_word_start - OVERLAP_S)
-        oldest = feeder.ring.media_at_cursor() - self._options.replay_s
-        feeder.ring.release(max(keep, oldest))
 
     def _note_news(self, now: float) -> None:
         if self._feeder.ring.waiting and not self._feeder.replays:
-            self._news_at = now
+            self._absence.news(now)
 
     def _fulfil(self, token: int | None) -> None:
         self._fulfilled += self._feeder.confirm(token)
-
-    def _drop_late(self, now: float) -> None:
-        """Give up waiting audio that is too old to be worth a caption."""
-        lateness_s = self._options.max_lateness_s
-        if lateness_s is None:
-            return
-        ring = self._feeder.ring
-        while (piece := ring.peek()) and now - piece.arrived > lateness_s:
-            self._give_up(len(piece.samples) / SAMPLE_RATE, "too late")
-
-    def _give_up(self, seconds: float, reason: str) -> float:
-        """Skip waiting audio for good; returns the seconds that are lost by it.
-
-        What was heard before, and waited to be sent again only for the seam, is
-        not lost.
-        """
-        start, end = self._feeder.give_up(round(seconds * SAMPLE_RATE))
-        start = max(start, self._settled)
-        self._settled = max(end, self._settled)
-        self._events += self._gaps.lose(start, end, reason)
-        return max(0.0, end - start)
-
-    def _keep_waiting(self, seconds: float) -> None:
-        """Skip quiet audio but for its last part."""
-        ring = self._feeder.ring
-        spare_s = ring.waiting_s - seconds
-        if spare_s > 0:
-            self._feeder.give_up(round(spare_s * SAMPLE_RATE))
-            self._meter.skipped_quiet_s += spare_s
-        self._settled = max(self._settled, ring.media_at_cursor())
-        ring.release(self._settled)
 
     def _usage(self, now: float) -> Usage:
         link = self._link
         connected_s = 0.0 if link is None else now - link.ready_at
         processed_s = 0.0 if link is None else link.processed_s
         return self._meter.usage(
-            connected_s=connected_s, processed_s=processed_s, gap_s=self._gaps.total_s
+            connected_s=connected_s, processed_s=processed_s, gap_s=self._keeper.lost_s
         )
 
     def _change(self, state: SessionState, detail: str) -> None:

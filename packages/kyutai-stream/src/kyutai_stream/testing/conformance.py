@@ -59,19 +59,26 @@ class _Listener:
 
     events: list[ConnectionEvent] = field(factory=list)
     ended: bool = False
+    failure: Exception | None = None
     _changed: anyio.Event = field(factory=anyio.Event)
 
     async def listen(self, connection: Connection) -> None:
-        async for event in connection:
-            self.events.append(event)
-            self._notify()
+        try:
+            async for event in connection:
+                self.events.append(event)
+                self._notify()
+        except Exception as exc:
+            # Comes out of `until` as it is, not in a group.
+            self.failure = exc
         self.ended = True
         self._notify()
 
     async def until(self, condition: Callable[[], bool], rule: str) -> None:
         with anyio.move_on_after(REPLY_TIMEOUT_S):
-            while not condition():
+            while not (condition() or self.ended):
                 await self._changed.wait()
+        if self.failure is not None:
+            raise self.failure
         _require(condition(), rule)
 
     def _notify(self) -> None:

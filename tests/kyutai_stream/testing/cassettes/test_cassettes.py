@@ -105,6 +105,19 @@ async def test_neither_credentials_nor_audio_are_written(tmp_path: Path) -> None
     assert times == sorted(times)
 
 
+async def test_what_the_address_holds_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    async with FakeGateway() as gateway:
+        upstream = gateway.url.replace("//", f"//me:{SECRET}@")
+        address = f"{upstream}?auth_id={SECRET}"
+        async with record(address, path) as recorder:
+            async with connect(recorder.url) as socket:
+                await socket.recv()
+        assert f"auth_id={SECRET}" in gateway.connections[0].path
+        assert Cassette.load(path).header.server == gateway.url
+    assert SECRET not in path.read_text()
+
+
 async def test_audio_is_written_where_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     heard = await recorded(path, audio="full")
@@ -161,6 +174,16 @@ async def test_strict_complains_about_what_was_not_said(tmp_path: Path) -> None:
     with pytest.raises(CassetteMismatch, match="1 cassettes were not asked for"):
         async with play(tmp_path / "out.jsonl", strict=True):
             pass
+
+
+async def test_strict_compares_audio_by_its_digest(tmp_path: Path) -> None:
+    await recorded(tmp_path / "out.jsonl")
+    async with play(tmp_path / "out.jsonl") as player, connect(player.url) as socket:
+        await socket.send(AUDIO[:7680])
+        await socket.send(bytes([1] * 7680))
+        await listen(socket)
+    assert len(player.mismatches) == 1
+    assert "client message 2" in player.mismatches[0]
 
 
 async def test_strict_compares_controls_as_json() -> None:

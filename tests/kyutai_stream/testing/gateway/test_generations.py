@@ -18,7 +18,8 @@ from kyutai_stream.testing.gateway import (
     FakeGateway,
     Timers,
 )
-from kyutai_stream.testing.tones import Utterance
+from kyutai_stream.testing.moshi_server import ScriptedRecogniser
+from kyutai_stream.testing.tones import HeardWord, Utterance
 
 Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
 
@@ -107,6 +108,17 @@ async def test_gen3_says_words_and_nothing_else(spoken: Utterance, hear: Hear) -
         # The tail of the speech never made a frame; now it does.
         await socket.send(SILENCE)
         assert await hear(socket, 25) == [{"type": "token", "text": "november"}]
+
+
+async def test_gen3_leaves_empty_words_out(hear: Hear) -> None:
+    words = [
+        HeardWord(text="", start=0.0, end=0.1),
+        HeardWord(text="well", start=0.3, end=0.5),
+    ]
+    gateway = FakeGateway("gen3", listen=lambda: ScriptedRecogniser(words))
+    async with gateway, connect(gateway.url) as socket:
+        await socket.send(SILENCE * 2)
+        assert await hear(socket) == [{"type": "token", "text": "well"}]
 
 
 async def test_gen3_self_hosted_begins_words_with_a_space(

@@ -36,13 +36,13 @@ def alive(pid: int) -> bool:
 
 async def test_it_restarts_at_the_same_address(scripted: RealMoshiServer) -> None:
     first = scripted.pid
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await scripted.restart(kill=True)
         with pytest.raises(ConnectionClosed):
             await stream.next()
     assert scripted.pid != first and not alive(first)
     assert await scripted.used_slots() == 0
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(np.zeros(1920, np.float32))
         await stream.until_steps(1)
 
@@ -57,7 +57,7 @@ async def test_a_stopped_server_refuses_connections(scripted: RealMoshiServer) -
 
 
 async def test_a_paused_server_keeps_its_sockets(scripted: RealMoshiServer) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         scripted.pause()
         await stream.audio(np.zeros(1920 * 3, np.float32))
         with pytest.raises(TimeoutError):

@@ -38,7 +38,7 @@ def of_kind(stream: RawStream, kind: str) -> list[dict[str, object]]:
 async def test_ready_comes_without_init_and_each_frame_is_one_step(
     scripted: RealMoshiServer,
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(12))
         await stream.until_steps(12)
     assert stream.messages[0] == {"type": "Ready"}
@@ -50,7 +50,7 @@ async def test_ready_comes_without_init_and_each_frame_is_one_step(
 
 
 async def test_words_come_at_the_predicted_steps(scripted: RealMoshiServer) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(60))
         await stream.until_steps(60)
     assert stream.said == scripted.expect(steps=60)
@@ -60,7 +60,7 @@ async def test_words_come_at_the_predicted_steps(scripted: RealMoshiServer) -> N
 async def test_the_model_hears_what_was_said(listening: RealMoshiServer) -> None:
     text = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo"
     samples = speech(text)
-    async with open_raw(listening.stream_url, listening.api_key) as stream:
+    async with open_raw(listening.url, listening.api_key) as stream:
         await stream.audio(samples)
         await stream.until_steps(len(samples) // 1920)
     assert words(stream) == text.split()
@@ -72,7 +72,7 @@ async def test_the_model_hears_what_was_said(listening: RealMoshiServer) -> None
 
 async def test_streams_do_not_hear_each_other(listening: RealMoshiServer) -> None:
     first, second = speech("alpha bravo charlie"), speech("zulu yankee xray")
-    url, key = listening.stream_url, listening.api_key
+    url, key = listening.url, listening.api_key
     async with open_raw(url, key) as one, open_raw(url, key) as two:
         await one.audio(first)
         await two.audio(second)
@@ -85,7 +85,7 @@ async def test_streams_do_not_hear_each_other(listening: RealMoshiServer) -> Non
 async def test_steps_are_only_for_the_stream_that_sent_audio(
     scripted: RealMoshiServer,
 ) -> None:
-    url, key = scripted.stream_url, scripted.api_key
+    url, key = scripted.url, scripted.api_key
     async with open_raw(url, key) as idle, open_raw(url, key) as busy:
         await busy.audio(silence(8))
         await busy.until_steps(8)
@@ -101,7 +101,7 @@ async def test_steps_are_only_for_the_stream_that_sent_audio(
 async def test_any_chunking_gives_the_same(
     scripted: RealMoshiServer, chunk: int
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(20), chunk=chunk)
         await stream.until_steps(20)
     assert stream.said == scripted.expect(steps=20)
@@ -110,7 +110,7 @@ async def test_any_chunking_gives_the_same(
 async def test_buffered_pcm_counts_what_was_taken_from_the_queue(
     scripted: RealMoshiServer,
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(4)[: 3 * 1920 + 100], chunk=99_999)
         await stream.until_steps(3)
         steps = of_kind(stream, "Step")
@@ -128,7 +128,7 @@ async def test_buffered_pcm_counts_what_was_taken_from_the_queue(
 async def test_empty_audio_is_taken_and_costs_no_step(
     scripted: RealMoshiServer,
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         for _ in range(5):
             await stream.send("Audio", pcm=[])
         await stream.audio(silence(1))
@@ -139,7 +139,7 @@ async def test_empty_audio_is_taken_and_costs_no_step(
 async def test_a_marker_alone_waits_for_further_audio(
     scripted: RealMoshiServer,
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(4))
         await stream.send("Marker", id=-7)
         await stream.until_steps(4, quiet_s=1.0)
@@ -155,7 +155,7 @@ async def test_a_marker_alone_waits_for_further_audio(
 async def test_a_marker_returns_early_when_others_speak(
     scripted: RealMoshiServer,
 ) -> None:
-    url, key = scripted.stream_url, scripted.api_key
+    url, key = scripted.url, scripted.api_key
     async with open_raw(url, key) as quiet, open_raw(url, key) as busy:
         await quiet.send("Marker", id=1)
         await busy.audio(silence(10))
@@ -166,7 +166,7 @@ async def test_a_marker_returns_early_when_others_speak(
 
 async def test_init_starts_the_stream_anew(listening: RealMoshiServer) -> None:
     first, second = speech("alpha bravo"), speech("charlie delta")
-    async with open_raw(listening.stream_url, listening.api_key) as stream:
+    async with open_raw(listening.url, listening.api_key) as stream:
         await stream.audio(first[: 1920 * 5])
         # In order with the audio around it; the half-heard word is lost.
         await stream.send("Init")
@@ -178,7 +178,7 @@ async def test_init_starts_the_stream_anew(listening: RealMoshiServer) -> None:
 
 
 async def test_init_keeps_samples_and_markers(scripted: RealMoshiServer) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.audio(silence(1)[:1000])
         await stream.send("Marker", id=3)
         await stream.send("Init")
@@ -191,7 +191,7 @@ async def test_init_keeps_samples_and_markers(scripted: RealMoshiServer) -> None
 
 
 async def test_a_full_server_says_so_and_closes(scripted: RealMoshiServer) -> None:
-    url, key = scripted.stream_url, scripted.api_key
+    url, key = scripted.url, scripted.api_key
     async with open_raw(url, key), open_raw(url, key):
         assert await scripted.used_slots() == 2
         async with open_raw(url, key, ready=False) as third:
@@ -205,7 +205,7 @@ async def test_a_full_server_says_so_and_closes(scripted: RealMoshiServer) -> No
 
 
 async def test_slots_get_free(scripted: RealMoshiServer) -> None:
-    url, key = scripted.stream_url, scripted.api_key
+    url, key = scripted.url, scripted.api_key
     async with open_raw(url, key) as polite:
         await polite.audio(silence(1))
     await scripted.wait_used_slots(0, 5.0)
@@ -224,7 +224,7 @@ async def test_a_wrong_key_is_refused_at_the_upgrade(
     scripted: RealMoshiServer, key: str | None
 ) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with open_raw(scripted.stream_url, key):
+        async with open_raw(scripted.url, key):
             pass
     assert refused.value.response.status_code == 401
     assert await scripted.used_slots() == 0
@@ -233,7 +233,7 @@ async def test_a_wrong_key_is_refused_at_the_upgrade(
 async def test_the_key_may_be_in_the_query_but_the_header_wins(
     scripted: RealMoshiServer,
 ) -> None:
-    url = f"{scripted.stream_url}?auth_id={scripted.api_key}"
+    url = f"{scripted.url}?auth_id={scripted.api_key}"
     async with open_raw(url, None) as stream:
         assert stream.messages == [{"type": "Ready"}]
     with pytest.raises(InvalidStatus):
@@ -245,7 +245,7 @@ async def test_the_key_may_be_in_the_query_but_the_header_wins(
 async def test_what_it_cannot_read_drops_the_connection(
     scripted: RealMoshiServer, data: bytes
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.socket.send(data)
         with pytest.raises(ConnectionClosed) as closed:
             await stream.next(10.0)
@@ -256,7 +256,7 @@ async def test_what_it_cannot_read_drops_the_connection(
 async def test_text_is_ignored_and_pings_are_answered(
     scripted: RealMoshiServer,
 ) -> None:
-    async with open_raw(scripted.stream_url, scripted.api_key) as stream:
+    async with open_raw(scripted.url, scripted.api_key) as stream:
         await stream.socket.send("hello")
         await (await stream.socket.ping())
         await stream.audio(silence(1))
@@ -267,7 +267,7 @@ async def test_without_extra_heads_there_are_words_but_no_steps(
     moshi_ready: None,
 ) -> None:
     async with RealMoshiServer(model="script", extra_heads=False) as server:
-        async with open_raw(server.stream_url, server.api_key) as stream:
+        async with open_raw(server.url, server.api_key) as stream:
             await stream.audio(silence(20))
             await stream.until("EndWord")
             await stream.until("EndWord")
@@ -282,7 +282,7 @@ async def test_one_nan_makes_a_slot_deaf_for_everybody_after(
     bad = silence(2)
     bad[1920] = np.nan
     samples = speech("alpha bravo charlie")
-    url, key = listening.stream_url, listening.api_key
+    url, key = listening.url, listening.api_key
     async with open_raw(url, key) as stream:
         await stream.audio(bad)
         await stream.until_steps(2)

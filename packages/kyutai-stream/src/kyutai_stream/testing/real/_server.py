@@ -137,13 +137,13 @@ class RealMoshiServer:
 
     @property
     def url(self) -> str:
-        """Address without path: `ws://127.0.0.1:port`."""
-        return f"ws://127.0.0.1:{self.port}"
+        """Address of the stream: `ws://127.0.0.1:PORT/api/asr-streaming`."""
+        return f"ws://127.0.0.1:{self.port}{PATH}"
 
     @property
-    def stream_url(self) -> str:
-        """Address of the stream."""
-        return f"{self.url}{PATH}"
+    def http_url(self) -> str:
+        """Address for `/api/modules_info`, `/api/build_info` and `/metrics`."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def log_path(self) -> Path:

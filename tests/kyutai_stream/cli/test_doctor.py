@@ -22,7 +22,8 @@ from kyutai_stream import (
     Connection,
     ConnectRequest,
 )
-from kyutai_stream.cli._doctor import Check, Doctor
+from kyutai_stream.cli._checks import Check
+from kyutai_stream.cli._doctor import Doctor
 from kyutai_stream.cli._settings import BackendChoice
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop

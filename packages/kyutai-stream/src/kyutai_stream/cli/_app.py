@@ -97,6 +97,9 @@ def _choice(
         source = ctx.get_parameter_source(option)
         by_hand = source is not None and source.name == "COMMANDLINE"
         (typed if by_hand else ambient)[name] = value
+    if "workspace" in typed:
+        # Typed now, it is meant rather than some address set long ago.
+        ambient.pop("url", None)
     typed |= dict(parse_setting(text) for text in settings or [])
     return BackendChoice(name=backend, typed=typed, ambient=ambient)
 

@@ -6,12 +6,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Literal
-from urllib.parse import urlsplit
 
 import anyio
 import numpy as np
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, field
 from rich.console import Console
 from rich.text import Text
 
@@ -27,18 +25,12 @@ from ..backend import (
     Ready,
 )
 from ..core import FRAME_S, FRAME_SAMPLES
-from ..errors import (
-    AuthError,
-    BackendUnavailable,
-    ConfigError,
-    ConnectFailed,
-    ConnectionLost,
-    KyutaiStreamError,
-)
-from ._failures import FAILED, advice, one_line
+from ..errors import AuthError, ConnectionLost, KyutaiStreamError
+from ._checks import MARKS, Check, Verdict, fix_of, is_bare, problem_of
+from ._failures import FAILED, one_line
 from ._settings import BackendChoice
 
-__all__ = ["Check", "Doctor", "examine"]
+__all__ = ["Doctor", "examine"]
 
 SILENCE_S = 2.0
 FLUSH_S = 10.0
@@ -46,25 +38,6 @@ WORK_S = 60.0
 """Longest time for everything after it is ready."""
 LATE_S = 10.0
 """A server that needs longer to be ready gets a remark: it was asleep."""
-
-Verdict = Literal["ok", "failed", "remark", "skipped"]
-
-MARKS: dict[Verdict, tuple[str, str]] = {
-    "ok": ("ok", "green"),
-    "failed": ("FAILED", "bold red"),
-    "remark": ("note", "yellow"),
-    "skipped": ("-", "dim"),
-}
-
-
-@frozen(kw_only=True)
-class Check:
-    """What one step found."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
 
 
 @define
@@ -96,7 +69,7 @@ class Doctor:
 
     def _failed(self, name: str, error: Exception, fix: str = "") -> None:
         text = f"{error}" or type(error).__name__
-        self._note(name, "failed", text, fix or _fix(error))
+        self._note(name, "failed", text, fix or fix_of(error))
 
     # -- without the network -----------------------------------------------------
 
@@ -131,11 +104,11 @@ class Doctor:
             return
         fix = "--url ws://HOST:PORT or wss://HOST"
         for one in url.split(","):
-            problem = _problem_of(one.strip())
+            problem = problem_of(one.strip())
             if problem is not None:
                 self._note("address", "failed", problem, fix)
                 return
-        if any(_is_bare(one.strip()) for one in url.split(",")):
+        if any(is_bare(one.strip()) for one in url.split(",")):
             self._note(
                 "address",
                 "remark",
@@ -317,38 +290,6 @@ class _Heard:
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self.changed.wait()
-
-
-def _fix(error: Exception) -> str:
-    # The general advice would be to run what is running.
-    if isinstance(error, ConfigError):
-        return "check --url and --set"
-    if isinstance(error, ConnectFailed):
-        return "is the server running, and is --url its address?"
-    if isinstance(error, ConnectionLost):
-        return "look into the server's log"
-    return "" if isinstance(error, BackendUnavailable) else advice(error)
-
-
-def _problem_of(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        return "the address has a wrong host or port"
-    if parts.scheme not in ("ws", "wss", "http", "https"):
-        return "the address must begin with ws:// or wss://"
-    if not host or port == 0 or any(c.isspace() for c in url):
-        return "the address has no host, or a space in it"
-    if any(len(label) > 63 for label in host.split(".")):
-        return "a part of the host name is longer than 63 characters"
-    return None
-
-
-def _is_bare(url: str) -> bool:
-    parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    return parts.scheme in ("ws", "http") and not local
 
 
 async def examine(

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from kyutai_stream.testing import tones
 from kyutai_stream.testing.real import (
-    ExpectedWord,
     MoshiServerUnavailable,
     RealMoshiServer,
     ServerStartFailed,
@@ -85,9 +83,16 @@ async def test_nothing_is_left_behind(moshi_ready: None) -> None:
 
 async def test_a_cancelled_start_leaves_nothing(moshi_ready: None) -> None:
     server = RealMoshiServer()
-    with anyio.move_on_after(0.35):
+
+    async def enter() -> None:
         async with server:
-            raise AssertionError("it cannot be ready so soon")
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        while server._process is None:  # noqa: ASYNC110  # no event tells
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
     assert server._process is None and server._folder is None
 
 
@@ -133,16 +138,3 @@ def test_the_command_tells_the_state(
 ) -> None:
     assert main(["status"]) == 0
     assert capsys.readouterr().out.startswith("ready")
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_all_words_are_heard_wherever_they_begin_in_a_frame(seed: int) -> None:
-    """Without a server: the twin of the model."""
-    order = np.random.default_rng(seed).permutation(tones.VOCABULARY)
-    spoken = tones.speak(" ".join(order), lead_s=0.013 * seed, seed=seed, tail_s=1.0)
-    said = RealMoshiServer(model="listen").expect(spoken.samples)
-    heard = [word for word in said if isinstance(word, ExpectedWord)]
-    assert [word.text for word in heard] == list(order)
-    assert [word.start for word in heard] == pytest.approx(
-        [word.start for word in spoken.words], abs=0.08
-    )

@@ -14,8 +14,9 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyutai_stream import AuthError
+from kyutai_stream import AuthError, Capabilities, CapacityError
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
+from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 from live_transcription.backlog import Backlog
 from live_transcription.speakers import LAST_WORDS_S, SpeakerFeed
 from spreed_signaling.media import AudioChunk
@@ -26,11 +27,16 @@ FRAME = 1920
 REFUSE = ConnectionScript(refuse=AuthError("the key is not accepted"))
 
 
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return ("asyncio", {"loop_factory": VirtualTimeLoop})
+
+
 def chunk(number: int, size: int = FRAME) -> AudioChunk:
-    """Audio in which every sample tells its own place; none is zero."""
+    """Audio in which every sample tells its own place; all of it is loud."""
     begin = number * size
     numbers = np.arange(begin + 1, begin + size + 1, dtype=np.float32)
-    samples = numbers / np.float32(2**23)
+    samples = numbers / np.float32(2**23) + np.float32(0.125)
     return AudioChunk(samples=samples, media_time_s=begin / RATE)
 
 
@@ -40,7 +46,7 @@ class Microphone:
     session_id = "speaker"
 
     def __init__(self) -> None:
-        send, receive = anyio.create_memory_object_stream[AudioChunk](10_000)
+        send, receive = anyio.create_memory_object_stream[AudioChunk](100_000)
         self._send, self._receive = send, receive
         self.said = 0
 
@@ -73,7 +79,9 @@ class Listener:
 
 class Scene:
     def __init__(self, *scripts: ConnectionScript) -> None:
-        self.backend = ScriptedBackend(*scripts)
+        # Its words are beside the point: no restart for want of them.
+        capabilities = Capabilities(acks=True, nominal_delay_s=0.48, transcribes=False)
+        self.backend = ScriptedBackend(*scripts, capabilities=capabilities)
         self.microphone = Microphone()
         self.listener = Listener()
         self.feed = SpeakerFeed(
@@ -93,14 +101,14 @@ class Scene:
         ]
         samples = np.concatenate(frames) if frames else np.zeros(0, np.float32)
         numbers: npt.NDArray[np.int64]
-        numbers = np.rint(samples[samples != 0] * 2**23).astype(np.int64)
+        numbers = np.rint((samples[samples != 0] - 0.125) * 2**23).astype(np.int64)
         return numbers - 1
 
-    async def until(self, condition: Any, limit_s: float = 8) -> None:
+    async def until(self, condition: Any, limit_s: float = 80) -> None:
         with anyio.fail_after(limit_s):
             # Neither the feed nor the backend tells of its progress.
             while not condition():  # noqa: ASYNC110
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.2)
 
     def all_heard(self) -> bool:
         return len(self.heard()) == self.microphone.said * FRAME
@@ -148,7 +156,7 @@ async def test_a_session_that_fails_takes_little_with_it() -> None:
     assert np.all(np.diff(heard) > 0)
     missing_s = scene.microphone.said * FRAME / RATE - len(heard) / RATE
     assert 0 < missing_s <= scene.feed.gap_s + 1e-6
-    assert missing_s < 3.0
+    assert missing_s < 5.0
     assert scene.feed.dropped_s == 0
 
 
@@ -158,14 +166,33 @@ async def test_an_overflow_is_counted_exactly() -> None:
         tasks.start_soon(scene.feed.run)
         scene.microphone.say(0.08)
         await scene.until(lambda: scene.feed.errors == 1)
-        scene.microphone.say(40)
+        scene.microphone.say(130)
         last = scene.microphone.said * FRAME - 1
         await scene.until(lambda: last in scene.heard())
         scene.microphone.say(0.8)
         scene.microphone.stop()
     said = scene.microphone.said * FRAME
-    assert np.array_equal(scene.heard(), np.arange(said - round(30.8 * RATE), said))
+    assert np.array_equal(scene.heard(), np.arange(said - round(120.8 * RATE), said))
     assert counters(scene.feed) == (1, 10.08, 10.08)
+
+
+async def test_a_recogniser_that_goes_away_later_is_waited_for_less_long() -> None:
+    away = ConnectionScript(refuse=CapacityError("full"))
+    scene = Scene(ConnectionScript(lose_after=25), *[away] * 24, ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        for _ in range(750):
+            # Live, not all at once: sixty seconds of them in an outage.
+            scene.microphone.say(0.08)
+            await anyio.sleep(0.08)
+        last = scene.microphone.said * FRAME - 1
+        await scene.until(lambda: last in scene.heard())
+        scene.microphone.stop()
+    missing_s = scene.feed.dropped_s
+    assert missing_s > 10
+    assert scene.feed.gap_s == pytest.approx(missing_s)
+    distinct = len(np.unique(scene.heard()))
+    assert distinct == scene.microphone.said * FRAME - round(missing_s * RATE)
 
 
 async def test_a_recogniser_that_never_comes_costs_all_and_ends_in_time() -> None:
@@ -184,8 +211,8 @@ async def test_a_recogniser_that_stops_reading_is_waited_for_and_left() -> None:
     with anyio.fail_after(LAST_WORDS_S + 0.5):
         await scene.feed.run()
     assert len(scene.heard()) == 5 * FRAME
-    # No more than two seconds were with the session.
-    assert scene.feed.dropped_s == pytest.approx(18, abs=0.2)
+    # No more than four seconds were with the session.
+    assert scene.feed.dropped_s == pytest.approx(16, abs=0.2)
     # Nor did it tell what became of those: they count as missing all the same.
     assert scene.feed.gap_s == pytest.approx(20, abs=0.4)
 

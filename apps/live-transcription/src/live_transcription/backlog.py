@@ -23,13 +23,19 @@ class Backlog:
     """
 
     def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
+        self.limit_s = limit_s
+        """Most seconds that wait; a lower one takes effect with the next audio."""
         self._chunks: deque[AudioChunk] = deque()
         self._samples = 0
         self._rate = 1
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
+
+    @property
+    def held_s(self) -> float:
+        """Seconds that wait."""
+        return self._samples / self._rate
 
     def put(self, chunk: AudioChunk) -> float:
         """Add the newest audio.
@@ -65,6 +71,6 @@ class Backlog:
         self._samples += len(chunk.samples)
         self._rate = chunk.sample_rate
         dropped = 0
-        while self._samples > self._limit_s * self._rate:
+        while self._samples > self.limit_s * self._rate:
             dropped += len(self.take().samples)
         return dropped / self._rate

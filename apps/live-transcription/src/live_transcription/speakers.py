@@ -48,12 +48,18 @@ LAST_WORDS_S = 3.0
 """Longest wait for the last words of a speaker who stopped."""
 
 BACKLOG_S = 30.0
-"""Most audio that waits for the recogniser."""
+"""Most audio that waits for a recogniser which is away."""
 
-_LISTENING = {SessionState.READY, SessionState.DRAINING}
+COLD_BACKLOG_S = 120.0
+"""The same for one that may have to start from zero: before it was first ready, and
+after it was given back because nobody spoke."""
 
-_AHEAD_S = 2.0
-"""Audio that a session holds itself; it is lost if the session fails for good."""
+_LISTENING = {SessionState.READY, SessionState.DRAINING, SessionState.IDLE}
+"""States in which a session gets audio; an idle one is woken by it."""
+
+_AHEAD_S = 4.0
+"""Audio that waits in a session itself; it is lost if the session fails for good.
+Enough for a session to see that it is behind and to leave long pauses out."""
 
 _STALL_S = 0.3
 """Audio this late is a pause: the last words are flushed out. Sessions do so
@@ -94,7 +100,7 @@ class _Line:
 
     lang_id: str
     previous: anyio.Event | None
-    backlog: Backlog = Factory(lambda: Backlog(BACKLOG_S))
+    backlog: Backlog = Factory(lambda: Backlog(COLD_BACKLOG_S))
     listening: bool = False
     """Whether a session's recogniser takes audio now."""
     playout: float = -math.inf
@@ -307,6 +313,9 @@ class SpeakerFeed:
 
     async def _push_one(self, line: _Line, session: Session) -> bool:
         chunk = line.backlog.take()
+        if line.backlog.held_s <= BACKLOG_S:
+            # What waited for the start has been worked off.
+            line.backlog.limit_s = BACKLOG_S
         taken = False
         try:
             # Waits for room; when cancelled meanwhile, nothing was taken.
@@ -350,6 +359,8 @@ class SpeakerFeed:
             case StateChanged(state=state, detail=detail):
                 self._state = state.value
                 line.listening = state in _LISTENING
+                if state is SessionState.IDLE:
+                    line.backlog.limit_s = COLD_BACKLOG_S
                 line.notify()
                 if detail:
                     self.last_error = detail

@@ -168,8 +168,8 @@ class AudioRing:
                 break
             if block.media_end <= media_time:
                 continue
-            inside = round((media_time - block.media_time) * SAMPLE_RATE)
-            target = block.position + max(0, min(inside, block.length))
+            inside_s = max(0.0, media_time - block.media_time)
+            target = block.position + min(round(inside_s * SAMPLE_RATE), block.length)
             if target < before:
                 self._next, self.cursor = index, target
                 self._settle_cursor()

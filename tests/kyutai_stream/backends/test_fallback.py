@@ -133,6 +133,15 @@ async def test_the_last_resort_is_one_that_failed_before() -> None:
     assert await served(fallback) == "first"
 
 
+async def test_one_that_works_again_is_forgiven() -> None:
+    first = Named("first", CapacityError("full", retry_after_s=300))
+    second = Named("second", None, ConnectFailed("gone"))
+    fallback = Fallback([first, second])
+    for seconds, name in ((0, "second"), (1, "first"), (100, "first")):
+        await anyio.sleep(seconds)
+        assert await served(fallback) == name
+
+
 @pytest.mark.parametrize(
     ("refusals", "raised"),
     [

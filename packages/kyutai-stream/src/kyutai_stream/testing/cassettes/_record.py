@@ -205,6 +205,7 @@ class _Tape:
     _file: TextIO
     _keep_audio: bool
     _began: float
+    _over: bool = False
     closed: anyio.Event = field(factory=anyio.Event)
 
     @classmethod
@@ -219,6 +220,11 @@ class _Tape:
         self._write(Entry.message(self._now(), direction, message, keep=keep).to_json())
 
     def end(self, direction: Direction, code: int, reason: str) -> None:
+        # The other side then sees the end that was passed on (or ends at the same
+        # time); that is no new event.
+        if self._over:
+            return
+        self._over = True
         entry = Entry(
             t=self._now(), dir=direction, kind="close", code=code, reason=reason
         )
@@ -271,9 +277,8 @@ async def _carry(
                 await target.send(message)
     except ConnectionClosed:
         code = 1006 if source.close_code is None else source.close_code
-    # The other direction sees the end that was passed on; that is no new event.
+    tape.end(direction, code, source.close_reason or "")
     if target.close_code is None:
-        tape.end(direction, code, source.close_reason or "")
         await end(target, code, source.close_reason or "")
 
 

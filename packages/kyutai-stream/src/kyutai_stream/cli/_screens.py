@@ -178,7 +178,9 @@ class _LiveCaptions:
             case Partial():
                 self._tail = event.text
             case Final():
+                # Printing redraws what is below, which must not be the same words.
                 self._tail = ""
+                self._draw(refresh=False)
                 self._console.print(Text(visible(event.text)))
             case _:
                 return
@@ -194,10 +196,11 @@ class _LiveCaptions:
         else:
             warn(text)
 
-    def _draw(self) -> None:
+    def _draw(self, *, refresh: bool = True) -> None:
         tail = Text(visible(self._tail), style="dim")
         state = Text(_status_text(self._status), style="dim reverse")
-        self._live.update(Group(tail, state) if self._tail else state, refresh=True)
+        shown = Group(tail, state) if self._tail else state
+        self._live.update(shown, refresh=refresh)
 
 
 def _status_text(status: Status) -> str:

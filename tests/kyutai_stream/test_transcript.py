@@ -45,7 +45,7 @@ class TestPartials:
         transcript.receive_word(" ", index=1, start=1, heard=1)
         (partial,) = transcript.events()
         assert partial.text == "two words"
-        assert "words" not in repr(partial)
+        assert "two" not in repr(partial)
 
 
 class TestSilence:
@@ -122,6 +122,13 @@ class TestPause:
         said(transcript, "hello")
         for _ in range(40):
             assert self.pause(transcript, 0.5) is None
+
+    def test_a_server_that_decides_itself_is_believed_at_once(self) -> None:
+        transcript = Transcript()
+        said(transcript, "one")
+        transcript.events()
+        assert transcript.receive_pause((1.0, 1.0), (0.5, 2.0)) == 1.0
+        assert only_final(transcript).reason is FinalReason.ENDPOINT
 
     def test_no_probabilities_no_decision(self) -> None:
         transcript = Transcript()

@@ -171,6 +171,10 @@ class Transcript:
         pairs = list(zip(probabilities, horizons_s, strict=False))
         if not pairs:
             return None
+        if min(probabilities) >= 1.0 and self._segment is not None:
+            # No head is ever so sure: the server itself decided on an end.
+            self.close(FinalReason.ENDPOINT)
+            return 1.0
         wanted = self.rules.pause_horizon_s
         probability, _ = min(pairs, key=lambda pair: abs(pair[1] - wanted))
         self._pause_seen += 1

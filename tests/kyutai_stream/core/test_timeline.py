@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kyutai_stream.core import SpanKind, TimelineMap
@@ -61,10 +61,43 @@ def test_old_spans_are_forgotten() -> None:
     assert timeline.media_time(0.0) == pytest.approx(140.0)
 
 
-kinds = st.sampled_from([SpanKind.LIVE, SpanKind.SILENCE])
+class TestKinds:
+    def test_nothing_was_sent(self) -> None:
+        assert TimelineMap().kind(0.0) is None
+
+    def test_each_stretch_has_its_own(self) -> None:
+        timeline = TimelineMap()
+        order = [SpanKind.PRIME, SpanKind.REPLAY, SpanKind.LIVE, SpanKind.SILENCE]
+        for kind in order:
+            timeline.append(RATE, kind=kind)
+        assert [timeline.kind(second + 0.5) for second in range(4)] == order
+        # The first sample belongs to the new one; what comes later, to the last.
+        assert timeline.kind(1.0) is SpanKind.REPLAY
+        assert timeline.kind(99.0) is SpanKind.SILENCE
+
+    def test_priming_stands_still_and_replay_runs(self) -> None:
+        timeline = TimelineMap()
+        timeline.append(2 * RATE, kind=SpanKind.PRIME, media_time=7.0)
+        timeline.append(RATE, kind=SpanKind.REPLAY, media_time=7.0)
+        timeline.append(RATE, kind=SpanKind.LIVE)
+        assert timeline.media_time(1.9) == pytest.approx(7.0)
+        assert timeline.media_time(2.5) == pytest.approx(7.5)
+        assert timeline.media_time(3.5) == pytest.approx(8.5)
+
+    def test_spans_of_one_kind_that_continue_are_one(self) -> None:
+        # Times in milliseconds are rounded: that makes no jumps.
+        timeline = TimelineMap()
+        for step in range(100):
+            at = round(step * 1001 / RATE, 3)
+            timeline.append(1001, kind=SpanKind.LIVE, media_time=at)
+        assert timeline.media_time(4.0) == pytest.approx(4.0, abs=1e-9)
+
+
+kinds = st.sampled_from(list(SpanKind))
 jumps = st.none() | st.floats(0, 60)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50_000), kinds, jumps), max_size=20))
 def test_media_time_never_runs_back(
     spans: list[tuple[int, SpanKind, float | None]],

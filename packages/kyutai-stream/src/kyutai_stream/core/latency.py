@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
+from itertools import accumulate
 
 from attrs import frozen
 
@@ -74,13 +76,9 @@ class Delays:
     def _percentile(self, share: float) -> float:
         if not self._count:
             return math.nan
-        wanted = share * self._count
-        seen = 0
-        for place, count in enumerate(self._classes):
-            seen += count
-            if seen >= wanted:
-                return min(self._max, SMALLEST_S * GROWTH**place)
-        return self._max
+        # The first class with which so many are reached.
+        place = bisect_left(list(accumulate(self._classes)), share * self._count)
+        return min(self._max, SMALLEST_S * GROWTH**place)
 
 
 class ArrivalClock:

@@ -180,7 +180,7 @@ class _LiveCaptions:
             case Final():
                 # Printing redraws what is below, which must not be the same words.
                 self._tail = ""
-                self._draw(refresh=False)
+                self._draw()
                 self._console.print(Text(visible(event.text)))
             case _:
                 return
@@ -196,11 +196,11 @@ class _LiveCaptions:
         else:
             warn(text)
 
-    def _draw(self, *, refresh: bool = True) -> None:
+    def _draw(self) -> None:
         tail = Text(visible(self._tail), style="dim")
         state = Text(_status_text(self._status), style="dim reverse")
         shown = Group(tail, state) if self._tail else state
-        self._live.update(shown, refresh=refresh)
+        self._live.update(shown, refresh=True)
 
 
 def _status_text(status: Status) -> str:

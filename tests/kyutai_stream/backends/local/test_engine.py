@@ -122,9 +122,14 @@ class Bench:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Connection]:
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             async with self.backend.connect(ConnectRequest()) as connection:
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    # A test that failed must not leave the thread waiting.
+                    for model in self.models:
+                        model.go_on.set()
 
 
 def threads() -> list[threading.Thread]:
@@ -346,14 +351,14 @@ async def test_sending_waits_for_the_model() -> None:
     async with bench.open() as connection:
         model = bench.models[0]
         model.go_on.clear()
-        sent = 0
-        with anyio.move_on_after(0.3) as scope:
-            while True:
-                await connection.send(SILENCE)
-                sent += 1
-        assert scope.cancelled_caught
+        await connection.send(SILENCE)
         # One is in the model.
-        assert sent == INBOX_FRAMES + 1
+        await anyio.to_thread.run_sync(model.stepping.wait, 20)
+        await say(connection, [SILENCE] * INBOX_FRAMES)
+        sent = INBOX_FRAMES + 1
+        with anyio.move_on_after(0.1) as scope:
+            await connection.send(SILENCE)
+        assert scope.cancelled_caught
         # A flush still finds room.
         await connection.request_flush(1)
         model.go_on.set()
@@ -371,12 +376,14 @@ async def test_the_model_waits_for_one_who_does_not_read_and_for_nobody_else() -
             while True:
                 await deaf.send(SILENCE)
                 sent += 1
+        # Two events a frame, Ready, the inbox and one frame on its way.
         assert sent <= OUTBOX_EVENTS // 2 + INBOX_FRAMES + 1
         await say(other, [SILENCE, *speech("hello")])
         assert words(await flushed(other)) == ["hello"]
-        await deaf.request_flush(3)
-        events = await until(deaf, lambda event: isinstance(event, Flushed))
-    assert len([event for event in events if isinstance(event, Progress)]) == sent
+        # Reading alone lets the model go on, nothing more is sent.
+        await until(
+            deaf, lambda e: isinstance(e, Progress) and e.frames_processed == sent
+        )
 
 
 async def test_cancelling_a_wait_for_an_event_loses_none() -> None:
@@ -444,7 +451,7 @@ async def test_one_who_gives_up_during_a_long_load_leaves_at_once() -> None:
             async with bench.open():
                 raise AssertionError("it is not loaded")
         assert scope.cancelled_caught
-        assert anyio.current_time() - started < 2
+        assert anyio.current_time() - started < 4
     # The load went on, and the model is there for the next one.
     bench.may_load.set()
     async with bench.open() as connection:

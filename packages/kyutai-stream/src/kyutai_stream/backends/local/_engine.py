@@ -4,7 +4,8 @@
 One thread, not a process: torch gives up the interpreter's lock while it computes.
 Measured with a 5 ms ticker on the event loop (2 shared cores): while the model of
 1B shape ran in a thread the ticker was late by 0.7 ms (mean), 7 ms (p99), 15 ms
-(worst); with the model in a process of its own by 0.4, 4 and 29 ms. Only `import
+(worst); with the model in a process of its own by 0.4, 4 and 29 ms. With the loop
+30 % busy the model itself ran as fast in a thread as in a process. Only `import
 torch` held everything up, once, by 270 ms; `LocalBackend.load` can do that early.
 A thread leaves the model in memory when the last speaker has gone; a process would
 have to load it again.

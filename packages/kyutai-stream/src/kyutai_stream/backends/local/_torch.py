@@ -6,6 +6,8 @@ Imported only in the engine's thread; needs torch and moshi.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ class MoshiRecogniser:
             support_out_of_sync=True,
         )
         self._fresh = np.ones(slots, dtype=np.bool_)
-        with torch.no_grad(), no_compile():
+        with _running(self._device):
             self._mimi.streaming_forever(slots)
             self._generator.streaming_forever(slots)
         everyone = np.ones(slots, dtype=np.bool_)
@@ -78,7 +80,7 @@ class MoshiRecogniser:
     def reset(self, slots: Mask) -> None:
         """Begin anew in these places."""
         mask = self._tensor(slots)
-        with torch.no_grad():
+        with _running(self._device):
             self._mimi.reset_streaming(mask)
             self._generator.reset_streaming(mask)
         self._fresh |= slots
@@ -86,7 +88,7 @@ class MoshiRecogniser:
     def step(self, audio: npt.NDArray[np.float32], active: Mask) -> StepOutput:
         """Hear one frame in the active places; the others stay as they are."""
         first = self._fresh & active
-        with torch.no_grad(), no_compile():
+        with _running(self._device):
             pcm = torch.from_numpy(audio).to(self._device)[:, None]
             mask = self._tensor(active)
             self._mimi.set_exec_mask(mask)
@@ -113,6 +115,19 @@ class MoshiRecogniser:
 
     def _tensor(self, mask: Mask) -> Any:
         return torch.from_numpy(mask.copy()).to(self._device)
+
+
+@contextmanager
+def _running(device: Any) -> Iterator[None]:
+    """How everything of the model runs."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        # It takes minutes, wants a C++ compiler and has little to gain here.
+        stack.enter_context(no_compile())
+        if device.type == "cuda":
+            # Each thread has a current device of its own, and graphs need it.
+            stack.enter_context(torch.cuda.device(device))
+        yield
 
 
 def load(settings: LocalSettings) -> MoshiRecogniser:

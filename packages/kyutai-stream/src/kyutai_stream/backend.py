@@ -77,6 +77,9 @@ class Capabilities:
     """Longest time without audio before `keepalive` is due; None for never."""
     max_sessions: int | None = None
     """Most connections at a time, where that is known."""
+    word_times: bool = True
+    """Whether the times of its words are measured; False where the backend can only
+    guess them from what was sent, which is far off while a backlog is worked off."""
     punctuation: bool = False
     """Whether its words carry punctuation and case."""
 

@@ -24,6 +24,10 @@ SAME_PLACE_S = 0.24
 """An unknown word that begins less than this after the last delivered one is taken
 for a second version of it: closer together people do not begin words."""
 
+MISHEARD = 2
+"""Without times: delivered words that may be missing in the second hearing before
+the next one must be found."""
+
 TOKEN_S = 0.35
 """Distance assumed between the begins of the words of one message."""
 
@@ -45,10 +49,17 @@ class Join:
 
     Args:
         delivered: The delivered words that may be heard again, in order.
+        timed: Whether the times of words mean something; else their order alone
+            decides.
     """
 
-    def __init__(self, delivered: Sequence[DeliveredWord]) -> None:
+    def __init__(
+        self, delivered: Sequence[DeliveredWord], *, timed: bool = True
+    ) -> None:
         self._expected = [(_normal(word.text), word.start) for word in delivered]
+        self._timed = timed
+        self._met = False
+        """Whether any of them was heard again."""
         self._next = 0
         self.dropped = 0
         """Words left out so far."""
@@ -83,27 +94,27 @@ class Join:
         if self._matches(known, at):
             return False
         last = self._expected[-1][1]
-        if at > last + SAME_PLACE_S:
-            # The seam is behind us: the delivered rest was not heard again.
-            self._next = len(self._expected)
-            return True
-        return False
+        if self._timed and at <= last + SAME_PLACE_S:
+            return False
+        # The seam is behind us: the delivered rest was not heard again.
+        self._next = len(self._expected)
+        return True
 
     def _matches(self, word: str, at: float) -> bool:
         """Find the word among those expected; it and all before it are passed."""
-        for place in range(self._next, len(self._expected)):
+        for place in self._places():
             expected, start = self._expected[place]
-            if start > at + TIME_TOLERANCE_S:
+            if self._timed and start > at + TIME_TOLERANCE_S:
                 return False
-            if start < at - TIME_TOLERANCE_S:
+            if self._timed and start < at - TIME_TOLERANCE_S:
                 continue
             if word == expected:
-                self._next = place + 1
+                self._pass(place + 1)
                 return True
             if word and len(word) < len(expected) and expected.startswith(word):
                 # Heard in parts: the rest of it is still to come.
                 self._expected[place] = (expected[len(word) :], start)
-                self._next = place
+                self._pass(place)
                 return True
             if self._matches_several(word, place):
                 return True
@@ -120,8 +131,19 @@ class Join:
             place += 1
         if rest:
             return False
-        self._next = place
+        self._pass(place)
         return True
+
+    def _places(self) -> range:
+        end = len(self._expected)
+        if self._met and not self._timed:
+            # One after the other, or a common word would be taken for a later one.
+            end = min(end, self._next + MISHEARD + 1)
+        return range(self._next, end)
+
+    def _pass(self, place: int) -> None:
+        self._next = place
+        self._met = True
 
 
 def _normal(word: str) -> str:

@@ -34,6 +34,9 @@ PAUSED = (FinalReason.ENDPOINT, FinalReason.PUNCTUATION, FinalReason.SILENCE)
 REMEMBERED = 200
 """Delivered words kept for the join: more than 30 s of the fastest speech."""
 
+GUESSED_S = 1.5
+"""How much too late a word may be dated by a backend that guesses."""
+
 LETTER_S = 0.06
 """Rough seconds per letter, for the end of a word that has none yet."""
 
@@ -99,7 +102,9 @@ class Hearing:
         self._guard.forget()
         self.language_wrong = False
         # A word that began just before may still be heard, dated late.
-        self._join = Join([w for w in self._delivered if w.start > begins_at - 0.1])
+        early_s = 0.1 if capabilities.word_times else GUESSED_S
+        again = [word for word in self._delivered if word.start > begins_at - early_s]
+        self._join = Join(again, timed=capabilities.word_times)
 
     # -- receive -----------------------------------------------------------------------
 

@@ -74,5 +74,6 @@ def _older(dialect: Dialect, languages: tuple[str, ...]) -> Capabilities:
         languages=languages,
         nominal_delay_s=CHUNK_S if first else DELAY_S,
         keepalive_interval_s=None if first else KEEPALIVE_S,
+        word_times=False,
         punctuation=True,
     )

@@ -495,7 +495,7 @@ class TestSync:
             while True:
                 yield hum(2400)
 
-        with closing(transcribe_sync(endless(), backend=backend)) as events:  # type: ignore[type-var]  # a generator in fact
+        with closing(transcribe_sync(endless(), backend=backend)) as events:
             for event in events:
                 if isinstance(event, Final):
                     break

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable
 
 import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
@@ -26,7 +26,7 @@ def transcribe_sync(
     language: str | None = None,
     speaker: str = "",
     options: SessionOptions | None = None,
-) -> Iterator[SessionEvent]:
+) -> Generator[SessionEvent, None, None]:
     """Transcribe without async code; an event loop runs in a thread meanwhile.
 
     ```python

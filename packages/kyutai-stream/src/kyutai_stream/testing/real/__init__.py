@@ -10,7 +10,8 @@ async with RealMoshiServer(batch_size=2, model="listen") as server:
 ```
 
 `python -m kyutai_stream.testing.real prepare` builds it ahead of time (some 10
-minutes on two cores) into the user's cache.
+minutes on two cores) into the user's cache. `kyutai_stream.testing.real.link` cuts
+single connections, `kyutai_stream.testing.real.raw` speaks the bare protocol.
 """
 
 from __future__ import annotations

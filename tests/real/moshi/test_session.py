@@ -1,0 +1,104 @@
+"""A session on the real server: what it hears proves that nothing is lost.
+
+The few cases here are for the real server's own ways to fail; every cut point and
+long outages run against the fake, in virtual time.
+"""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from kyutai_stream.backends.moshi_server import MoshiServerBackend
+from kyutai_stream.testing.chaos import caption
+from kyutai_stream.testing.real import RealMoshiServer
+from kyutai_stream.testing.real.link import Link, open_link
+from kyutai_stream.testing.real.raw import open_raw
+from kyutai_stream.testing.tones import speak
+
+pytestmark = [pytest.mark.moshi, pytest.mark.timeout(240)]
+
+SPOKEN = speak(
+    "alpha bravo charlie delta. echo foxtrot golf hotel india. juliett kilo lima",
+    lead_s=0.3,
+)
+
+
+def backend_for(
+    server: RealMoshiServer, link: Link | None = None
+) -> MoshiServerBackend:
+    url = server.url if link is None else link.url_of(server.url)
+    return MoshiServerBackend(url=url, api_key=server.api_key)
+
+
+async def test_a_quiet_day(listening: RealMoshiServer) -> None:
+    heard = await caption(backend_for(listening), SPOKEN)
+    heard.require_whole(SPOKEN)
+    await listening.wait_used_slots(0)
+
+
+@pytest.mark.parametrize("frame", [0, 9, 26, 47, 61])
+async def test_a_cut_at_a_frame(listening: RealMoshiServer, frame: int) -> None:
+    async with open_link(listening.port) as link:
+        link.cut_after_frames(frame)
+        heard = await caption(backend_for(listening, link), SPOKEN)
+        assert link.connections == 2
+    heard.require_whole(SPOKEN)
+    assert heard.metrics is not None
+    assert heard.metrics.usage.audio_pushed_s == pytest.approx(SPOKEN.duration_s)
+    await listening.wait_used_slots(0)
+
+
+async def test_cut_again_and_again(listening: RealMoshiServer) -> None:
+    async with open_link(listening.port) as link:
+        link.cut_after_frames(12, 20, 8, 30)
+        heard = await caption(backend_for(listening, link), SPOKEN)
+    heard.require_whole(SPOKEN)
+    await listening.wait_used_slots(0)
+
+
+async def test_the_server_dies_and_comes_back(listening: RealMoshiServer) -> None:
+    async def trouble() -> None:
+        await listening.kill()
+        await anyio.sleep(1.5)
+        await listening.start()
+
+    heard = await caption(
+        backend_for(listening), SPOKEN, trouble=trouble, trouble_at_s=2.2
+    )
+    heard.require_whole(SPOKEN)
+    await listening.wait_used_slots(0)
+
+
+async def test_the_server_hangs_for_a_while(listening: RealMoshiServer) -> None:
+    async def trouble() -> None:
+        listening.pause()
+        await anyio.sleep(4.0)
+        listening.resume()
+
+    heard = await caption(
+        backend_for(listening), SPOKEN, trouble=trouble, trouble_at_s=2.2
+    )
+    heard.require_whole(SPOKEN)
+    await listening.wait_used_slots(0)
+
+
+async def test_the_server_is_full_for_a_while(listening: RealMoshiServer) -> None:
+    url, key = listening.url, listening.api_key
+    async with anyio.create_task_group() as tasks:
+        leave = anyio.Event()
+
+        async def others() -> None:
+            async with open_raw(url, key), open_raw(url, key):
+                await leave.wait()
+
+        async def trouble() -> None:
+            leave.set()
+
+        tasks.start_soon(others)
+        await listening.wait_used_slots(2)
+        heard = await caption(
+            backend_for(listening), SPOKEN, trouble=trouble, trouble_at_s=3.0
+        )
+    heard.require_whole(SPOKEN)
+    await listening.wait_used_slots(0)

@@ -89,7 +89,8 @@ class ArrivalClock:
 
     def admitted(self, media_end: float, now: float) -> None:
         """Note that audio up to a media time has been admitted."""
-        if self._known and media_end - self._known[-1][0] < STEP_S:
+        # A little less than a step: times come as decimal seconds.
+        if self._known and media_end - self._known[-1][0] < 0.9 * STEP_S:
             return
         self._known.append((media_end, now))
 
@@ -98,6 +99,7 @@ class ArrivalClock:
         found = None
         for media_end, now in reversed(self._known):
             if media_end < media_time:
-                break
+                return found
             found = now
-        return found
+        # Older than all that is remembered, unless nothing was forgotten yet.
+        return found if len(self._known) < KEPT else None

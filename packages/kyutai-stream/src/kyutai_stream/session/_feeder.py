@@ -73,6 +73,8 @@ class Feeder:
         self._fed_silence_s = 0.0
         self._loud_s = 0.0
         self._skipped = False
+        self._has_fed = False
+        """Whether audio of the caller went out in this epoch."""
         self._again_until = 0
         """Position up to which audio was sent before."""
         self.ring = AudioRing()
@@ -93,18 +95,12 @@ class Feeder:
         self._out.clear()
         self.map = TimelineMap()
         self._fed_silence_s = 0.0
-        self._skipped = False
+        self._skipped = self._has_fed = False
         self._sounded = self.touched = False
         self.quiet_s = self._loud_s = 0.0
         for mark in self._marks:
             mark.token = None
-        media = self.ring.media_at_cursor()
-        prefix = math.ceil(capabilities.silence_prefix_s / FRAME_S)
-        self._own_audio(np.zeros(prefix * FRAME_SAMPLES, dtype=np.float32), media)
-        prime = self._options.prime_audio
-        if prime is not None and len(prime):
-            tail = -len(prime) % FRAME_SAMPLES + self._flush_silence() * FRAME_SAMPLES
-            self._own_audio(np.append(prime, np.zeros(tail, dtype=np.float32)), media)
+        self._own_audio(self.ring.media_at_cursor())
 
     def rewind(self, media_time: float) -> None:
         """Go back, so that audio from there on is sent (again)."""
@@ -191,12 +187,15 @@ class Feeder:
             if mark is not None and mark.position <= self.ring.cursor:
                 mark.token = self.flush()
                 return True
+            self._shorten_quiet()
             limit = FRAME_SAMPLES - self._framer.pending
             if mark is not None:
                 limit = min(limit, mark.position - self.ring.cursor)
             if self.ring.cursor < self._again_until:
                 limit = min(limit, self._again_until - self.ring.cursor)
-            self._shorten_quiet()
+            if limit == 0:
+                # Quiet audio was skipped up to the mark.
+                continue
             piece = self.ring.take(limit)
             if piece is None:
                 return False
@@ -233,7 +232,7 @@ class Feeder:
         samples = len(piece.samples)
         seconds = samples / SAMPLE_RATE
         jump = piece.media_time - self.map.media_time(self.map.samples / SAMPLE_RATE)
-        if jump > JITTER_S and self.map.samples and not self._skipped:
+        if jump > JITTER_S and self._has_fed and not self._skipped:
             wanted = min(jump, self._options.gap_silence_s) - self._fed_silence_s
             self._silence(round(wanted * SAMPLE_RATE))
         again = piece.position < self._again_until
@@ -241,6 +240,7 @@ class Feeder:
         self.map.append(samples, kind=kind, media_time=piece.media_time)
         self._fed_silence_s = 0.0
         self._skipped = False
+        self._has_fed = True
         self.touched = True
         if again:
             self._meter.replayed_s += seconds
@@ -279,11 +279,27 @@ class Feeder:
         self._meter.silence_s += seconds
         self._put(np.zeros(count, dtype=np.float32))
 
-    def _own_audio(self, samples: Samples, media_time: float) -> None:
-        """Feed whole frames that are not the caller's."""
-        if not len(samples):
+    def _own_audio(self, media_time: float) -> None:
+        """Feed what has to come first: silence, or speech in the right language.
+
+        Only the speech itself is marked as not the caller's: recognisers date words
+        a step early, and the first live one must not fall under it.
+        """
+        prefix = math.ceil(self._capabilities.silence_prefix_s / FRAME_S)
+        self._lead_in(np.zeros(prefix * FRAME_SAMPLES, np.float32), media_time)
+        prime = self._options.prime_audio
+        if prime is None or not len(prime):
             return
-        kind = SpanKind.PRIME
+        self._lead_in(prime.astype(np.float32), media_time, SpanKind.PRIME)
+        tail = self._framer.padding + self._flush_silence() * FRAME_SAMPLES
+        self._lead_in(np.zeros(tail, np.float32), media_time)
+
+    def _lead_in(
+        self,
+        samples: Samples,
+        media_time: float,
+        kind: SpanKind = SpanKind.SILENCE,
+    ) -> None:
         self.map.append(len(samples), kind=kind, media_time=media_time)
         self._meter.silence_s += len(samples) / SAMPLE_RATE
         self._put(samples)

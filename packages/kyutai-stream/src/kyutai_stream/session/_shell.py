@@ -176,6 +176,9 @@ class Runner:
                 raise _first(group) from group
             finally:
                 self._opening = None
+        if self.machine.connect_due(anyio.current_time()) is None:
+            # The input ended meanwhile, and nothing was said.
+            return Leaving.FINISHED
         raise ConnectFailed(f"the recogniser was not ready in {timeout_s:g} s")
 
     async def _drive(

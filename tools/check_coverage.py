@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 PURE = [
     "packages/spreed-signaling/src/spreed_signaling/protocol/*",
     "packages/kyutai-stream/src/kyutai_stream/core/*",
+    "packages/kyutai-stream/src/kyutai_stream/wire/*",
     "packages/kyutai-stream/src/kyutai_stream/transcript.py",
     "apps/live-transcription/src/live_transcription/captions.py",
     "apps/live-transcription/src/live_transcription/gate.py",
@@ -25,6 +26,7 @@ PURE = [
 TESTS = [
     "tests/spreed_signaling/protocol",
     "tests/kyutai_stream/core",
+    "tests/kyutai_stream/wire",
     "tests/kyutai_stream/test_transcript.py",
     "tests/live_transcription/test_captions.py",
     "tests/live_transcription/test_gate.py",

@@ -6,11 +6,17 @@ By hand, so that readiness depends on no client library, and on no proxy setting
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+import socket
+
 import anyio
 from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-__all__ = ["http_get", "speaks"]
+from ._errors import MoshiServerUnavailable
+
+__all__ = ["free_port", "http_get", "speaks"]
 
 _TIMEOUT_S = 5.0
 _READY = b"\x81\xa4type\xa5Ready"
@@ -87,3 +93,18 @@ def _status(head: bytes) -> int:
     if len(parts) < 2 or not parts[1].isdigit():
         raise OSError("not an HTTP answer")
     return int(parts[1])
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now and stays so over restarts.
+
+    Taken from below the range that the system gives to outgoing connections: a
+    client that retries while the server is down could otherwise be given the
+    server's own port, or even connect to itself.
+    """
+    for _ in range(100):
+        port = 20000 + secrets.randbelow(12000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise MoshiServerUnavailable("no free TCP port found on 127.0.0.1")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import secrets
 import signal
-import socket
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +26,7 @@ from ._build import (
 )
 from ._config import API_KEY, PATH, server_config
 from ._errors import MoshiServerUnavailable, ServerStartFailed
-from ._handshake import http_get, speaks
+from ._handshake import free_port, http_get, speaks
 from ._locks import RunFolder
 from ._process import ServerProcess, tail
 from ._script import Expected, Speaker
@@ -127,7 +125,7 @@ class RealMoshiServer:
     ) -> None:
         self.batch_size = batch_size
         self.model = model
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._extra_heads = extra_heads
         self._start_timeout_s = start_timeout_s
         self._cache = cache or default_cache()
@@ -316,18 +314,3 @@ class RealMoshiServer:
         if self._folder is None:
             raise AssertionError("RealMoshiServer is used outside of its context")
         return self._folder.path
-
-
-def _free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free now and stays so over restarts.
-
-    Taken from below the range that the system gives to outgoing connections: a
-    client that retries while the server is down could otherwise be given the
-    server's own port, or even connect to itself.
-    """
-    for _ in range(100):
-        port = 20000 + secrets.randbelow(12000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise MoshiServerUnavailable("no free TCP port found on 127.0.0.1")

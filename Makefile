@@ -30,6 +30,16 @@ docs: $(STAMP)
 lock: $(STAMP)
 	sh tools/setup.sh lock
 
-# Named in the plan, without content yet: they say so and fail.
-bench soak test-moshi test-local:
-	@echo "make $@: nothing here yet (see CHANGELOG.md, Unreleased)" >&2; exit 1
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.stt_client
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak_stt
+
+# The real Rust server: built once into the user's cache (about 10 minutes).
+test-moshi: $(STAMP)
+	sh tools/setup.sh moshi
+	$(BIN)/python -m pytest -m moshi tests/real/moshi
+
+test-local:
+	sh tools/test_local.sh

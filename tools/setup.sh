@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares this checkout. Each word is one step: python, servers, browser, lock.
+# Prepares this checkout. Each word is one step: python, servers, browser, moshi, lock.
 # Debian packages are installed only when run as root on Debian, and each is named first.
 set -eu
 cd "$(dirname "$0")/.."
@@ -81,6 +81,12 @@ step_servers() {
 step_browser() {
     # libatomic1 is needed by the browser's driver, the fonts by readable screenshots.
     apt_install chromium libatomic1 fonts-dejavu-core || say "no chromium: the browser test will be skipped"
+}
+
+step_moshi() {
+    # Rust itself is not installed here; what is missing is named.
+    apt_install cmake g++ pkg-config git libopus-dev libssl-dev python3-dev || true
+    .venv/bin/python -m kyutai_stream.testing.real prepare
 }
 
 step_lock() {

@@ -46,7 +46,7 @@ class TestAccepted:
     def test_nothing_zero_and_clipping_are_fine(self) -> None:
         assert len(to_mono(b"", FLOAT)) == 0
         assert len(to_mono(np.zeros(0, dtype=np.float32), FLOAT)) == 0
-        assert to_mono(np.full(3, 1.2, dtype=np.float32), FLOAT).max() > 1
+        assert to_mono(np.full(3, 1.2, dtype=np.float32), FLOAT).max() == 1.0
 
 
 class TestRefused:
@@ -139,3 +139,9 @@ class TestResampler:
         monkeypatch.setitem(sys.modules, "scipy.signal", None)
         with pytest.raises(BackendUnavailable, match=r"kyutai-stream\[resample\]"):
             Resampler(48_000)
+
+
+def test_audio_that_is_a_little_too_loud_is_clipped() -> None:
+    loud = np.array([0.5, 1.5, -3.0], dtype=np.float32)
+    assert to_mono(loud, AudioFormat()).tolist() == [0.5, 1.0, -1.0]
+    assert loud[1] == 1.5

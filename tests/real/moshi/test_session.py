@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from kyutai_stream.backends.moshi_server import MoshiServerBackend
-from kyutai_stream.testing.chaos import caption
+from kyutai_stream.testing.chaos import ChaosError, caption
 from kyutai_stream.testing.real import RealMoshiServer
 from kyutai_stream.testing.real.link import Link, open_link
 from kyutai_stream.testing.real.raw import open_raw
@@ -46,6 +46,38 @@ async def test_a_cut_at_a_frame(listening: RealMoshiServer, frame: int) -> None:
     heard.require_whole(SPOKEN)
     assert heard.metrics is not None
     assert heard.metrics.usage.audio_pushed_s == pytest.approx(SPOKEN.duration_s)
+    await listening.wait_used_slots(0)
+
+
+TWENTY = speak(
+    "alpha bravo charlie delta echo. foxtrot golf hotel india juliett. "
+    "kilo lima mike november oscar. papa quebec romeo sierra tango",
+    lead_s=0.3,
+)
+FRAMES = int(TWENTY.duration_s / 0.08) + 12
+"""Frames of the utterance and of the silence that flushes it."""
+
+
+@pytest.mark.timeout(1500)
+async def test_a_cut_at_every_frame(listening: RealMoshiServer) -> None:
+    """As against the fake; two at a time, which is what the CPU can do live."""
+    waiting = list(range(FRAMES))
+
+    async def cut_one_after_the_other() -> None:
+        while waiting:
+            frame = waiting.pop()
+            async with open_link(listening.port) as link:
+                link.cut_after_frames(frame)
+                heard = await caption(backend_for(listening, link), TWENTY)
+                assert link.connections == 2, f"no cut at frame {frame}"
+            try:
+                heard.require_whole(TWENTY)
+            except ChaosError as error:
+                raise AssertionError(f"cut at frame {frame}: {error}") from error
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cut_one_after_the_other)
+        tasks.start_soon(cut_one_after_the_other)
     await listening.wait_used_slots(0)
 
 

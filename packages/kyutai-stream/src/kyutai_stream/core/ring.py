@@ -88,6 +88,8 @@ class AudioRing:
         """Position of the next sample to hand out."""
         self.end = 0
         """Position after the last sample admitted."""
+        self.forgotten_until = -math.inf
+        """Media seconds up to which audio is no longer held."""
 
     @property
     def waiting(self) -> int:
@@ -202,7 +204,7 @@ class AudioRing:
             # The last one is kept: it says where media time stands.
             if len(blocks) == 1 or blocks[0].media_end > media_time:
                 break
-            blocks.popleft()
+            self.forgotten_until = blocks.popleft().media_end
             self._next = max(0, self._next - 1)
 
     # -- looking -------------------------------------------------------------------

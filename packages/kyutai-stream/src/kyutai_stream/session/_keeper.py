@@ -117,6 +117,9 @@ class Keeper:
         if self._restarts.wants_words:
             cut = min(cut, self._hearing.last_word_start)
         feeder.rewind(self._ring.quiet_point(cut, SEAM_SEARCH_S))
+        if self._ring.forgotten_until > self._settled:
+            # A recogniser that said nothing for longer than audio is kept.
+            self._lose(self._settled, self._ring.forgotten_until, "overflow")
 
     # -- too much audio ------------------------------------------------------------
 
@@ -186,7 +189,9 @@ class Keeper:
         """
         self._refine_settled()
         start, end = self._feeder.give_up(round(seconds * SAMPLE_RATE))
-        start = max(start, self._settled)
+        return self._lose(max(start, self._settled), end, reason)
+
+    def _lose(self, start: float, end: float, reason: str) -> float:
         self._settled = max(end, self._settled)
         for gap in self._gaps.lose(start, end, reason):
             self._emit(gap)

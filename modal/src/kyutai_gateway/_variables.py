@@ -56,6 +56,8 @@ class Kind:
     """Text of a variable to a value; raises `ValueError` for no value at all."""
     valid: Callable[[Any], bool]
     """Whether a value is one of those allowed."""
+    hint: Callable[[str], str] = lambda raw: ""
+    """More about what is wrong with such a text."""
 
 
 def variable(name: str) -> str:
@@ -97,7 +99,9 @@ def kind_of(attribute: attrs.Attribute[Any]) -> Kind:
 def complaint(attribute: attrs.Attribute[Any], value: object) -> str:
     """Say what is wrong with a value, in one line."""
     shown = "a value that is not shown" if attribute.metadata["secret"] else repr(value)
-    return f"{variable(attribute.name)} is {shown}: {kind_of(attribute).allowed}"
+    kind = kind_of(attribute)
+    said = f"{variable(attribute.name)} is {shown}: must be {kind.allowed}"
+    return said + kind.hint(str(value))
 
 
 def as_text(value: object) -> str:
@@ -183,11 +187,17 @@ def seconds(low: float, high: float, *, off: bool = False) -> Kind:
 
 def local_path(what: Literal["file", "folder"]) -> Kind:
     """The full path of a file or folder of this machine."""
+
+    def hint(raw: str) -> str:
+        if raw.startswith("hf:"):
+            return " (nothing is downloaded at start: fetch the weights beforehand)"
+        return " (moshi-server would expand the `$`)" if "$" in raw else ""
+
     return Kind(
-        allowed=f"the full path of a local {what}; `hf://` paths are not downloaded, "
-        "and `$` is not allowed because moshi-server would expand it",
-        parse=lambda raw: raw if "://" in raw else Path(raw),
+        allowed=f"the full path of a local {what}",
+        parse=lambda raw: None if "://" in raw else Path(raw),
         valid=lambda value: isinstance(value, Path) and _plain(value),
+        hint=hint,
     )
 
 

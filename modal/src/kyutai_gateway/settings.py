@@ -190,6 +190,12 @@ class GatewaySettings:
         "Time for moshi-server to load its weights and answer.",
         group=_HEALTH,
     )
+    warm_up_timeout_s: float = setting(
+        120.0,
+        v.seconds(1, 3600),
+        "Part of it that may go by between the open port and the first answer.",
+        group=_HEALTH,
+    )
     ready_timeout_s: float = setting(
         5.0,
         v.seconds(0.1, 120),

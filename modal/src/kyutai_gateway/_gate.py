@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""One backend for streams whose server comes and goes behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import anyio
+
+from kyutai_stream import CapacityError, ConnectFailed, ConnectRequest
+from kyutai_stream.backend import Backend, Capabilities, Connection
+
+__all__ = ["Gate"]
+
+TRIES = 5
+PAUSE_S = 0.1
+"""A server of our own that refuses although we hold fewer streams than it has
+places is about to notice the end of one."""
+
+
+class Gate:
+    """Fulfils `kyutai_stream.Backend` for whatever server there is at the moment.
+
+    Counts the connections, and keeps a probe and the last free place apart.
+
+    Args:
+        model: For people.
+        capabilities: What a connection can do.
+        slots: Places of the server.
+        alone: Whether nobody else uses the server, so that the count is all.
+    """
+
+    name = "moshi-server"
+
+    def __init__(
+        self, *, model: str, capabilities: Capabilities, slots: int, alone: bool
+    ) -> None:
+        self.description = f"Kyutai {model} on a moshi-server"
+        self.capabilities = capabilities
+        self.open = 0
+        """Connections, those being opened included."""
+        self._slots = slots
+        self._alone = alone
+        self._server: Backend | None = None
+        self._probe_done = anyio.Event()
+        self._probe_done.set()
+
+    def put(self, server: Backend | None) -> None:
+        """Lead new connections to this server; None refuses them."""
+        self._server = server
+
+    @property
+    def room_for_probe(self) -> bool:
+        """Whether a probe would take no place that a stream may need."""
+        return self.open == 0 or self.open + 1 < self._slots
+
+    @contextmanager
+    def probing(self) -> Generator[None, None, None]:
+        """Keep one place for a probe; a connection that needs it waits."""
+        self._probe_done = anyio.Event()
+        try:
+            yield
+        finally:
+            self._probe_done.set()
+
+    @asynccontextmanager
+    async def connect(
+        self, request: ConnectRequest
+    ) -> AsyncGenerator[Connection, None]:
+        """Open one connection to the server that is there now.
+
+        Raises:
+            ConnectFailed: Also if there is none.
+            KyutaiStreamError: Whatever the server's backend raises.
+        """
+        self.open += 1
+        try:
+            if self.open >= self._slots:
+                # Bounded by the probe's own time-outs.
+                await self._probe_done.wait()
+            async with AsyncExitStack() as stack:
+                yield await self._enter(stack, request)
+        finally:
+            self.open -= 1
+
+    async def _enter(
+        self, stack: AsyncExitStack, request: ConnectRequest
+    ) -> Connection:
+        tries = 0
+        while True:
+            server = self._server
+            if server is None:
+                raise ConnectFailed("moshi-server is not running")
+            try:
+                return await stack.enter_async_context(server.connect(request))
+            except CapacityError:
+                tries += 1
+                if not self._alone or self.open > self._slots or tries == TRIES:
+                    raise
+            await anyio.sleep(PAUSE_S)

@@ -111,6 +111,30 @@ class TestMessages:
         assert hear(join, "wonder day today") == "today"
 
 
+class TestWithoutTimes:
+    """A backend that guesses times: order alone decides."""
+
+    def test_wrong_times_do_not_matter(self) -> None:
+        join = Join(delivered("alpha bravo charlie"), timed=False)
+        assert hear(join, "alpha bravo charlie delta", first=30.0) == "delta"
+
+    def test_it_may_begin_anywhere(self) -> None:
+        join = Join(delivered("alpha bravo charlie delta echo"), timed=False)
+        assert hear(join, "delta echo foxtrot", first=9.0) == "foxtrot"
+
+    def test_words_that_are_missing_are_passed(self) -> None:
+        join = Join(delivered("alpha bravo charlie delta"), timed=False)
+        assert hear(join, "alpha delta echo", first=9.0) == "echo"
+
+    def test_a_common_word_is_not_taken_for_a_later_one(self) -> None:
+        join = Join(delivered("the cat sat and then it left the"), timed=False)
+        assert hear(join, "cat the mat", first=9.0) == "the mat"
+
+    def test_what_was_never_delivered_is_new(self) -> None:
+        join = Join(delivered("alpha bravo"), timed=False)
+        assert hear(join, "charlie delta", first=0.0) == "charlie delta"
+
+
 # -- any sequence, cut anywhere, heard again -----------------------------------------
 
 

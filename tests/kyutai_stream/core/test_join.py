@@ -127,7 +127,7 @@ class TestWithoutTimes:
         assert hear(join, "alpha delta echo", first=9.0) == "echo"
 
     def test_a_common_word_is_not_taken_for_a_later_one(self) -> None:
-        join = Join(delivered("the cat sat and then it left the"), timed=False)
+        join = Join(delivered("the cat sat and so it left the"), timed=False)
         assert hear(join, "cat the mat", first=9.0) == "the mat"
 
     def test_what_was_never_delivered_is_new(self) -> None:

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: MIT
+"""The gateway as a plain ASGI application: routes, places, drain.
+
+| Route | |
+|---|---|
+| `GET /livez` | 200: the process is alive |
+| `GET /readyz` | 200: a stream would be served; else 503 and why |
+| `GET /capacity` | `{"used", "total", "draining"}` |
+| `GET /metrics` | Prometheus text, the model server's appended |
+| `GET /v1/warm` | waits until the model is ready, at most `warm_wait_s` |
+| `WS /v1/stream` | protocol 1 |
+
+What is below `/v1` wants credentials. No framework: ASGI messages are read with
+`get`, because servers leave keys out (Modal's disconnect has no code).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from typing import Literal, Protocol
+
+import anyio
+
+from kyutai_stream.core import SAMPLE_RATE
+
+from . import http
+from .auth import Credentials
+from .http import Answer
+from .logs import log
+from .metrics import Metrics, Sample
+from .stream import (
+    Ending,
+    Message,
+    Receive,
+    Send,
+    StreamMachine,
+    StreamRules,
+    StreamShell,
+)
+from .stream.messages import CLOSE_CODES, Code, error
+from .upstream import Upstream, UpstreamState
+
+__all__ = ["Gateway", "Settings", "create_app"]
+
+STREAM_PATH = "/v1/stream"
+
+LEFT_OVER_S = 5.0
+"""After the deadline of a drain, for the close of what is still there."""
+
+BAD_CREDENTIALS = "credentials are missing or wrong\n"
+
+TROUBLES = ("cancelled", "internal", "not_read", "upstream_lost", "upstream_wedged")
+
+REFUSALS: dict[Code, str] = {
+    "capacity": "all places are taken",
+    "draining": "the gateway is going away",
+}
+
+
+class Settings(Protocol):
+    """What the application reads of its settings (`GatewaySettings` has it)."""
+
+    @property
+    def auth(self) -> Literal["pair", "bearer", "none"]:
+        """What clients must show."""
+
+    @property
+    def key(self) -> str:
+        """For `pair`."""
+
+    @property
+    def secret(self) -> str:
+        """For `pair`."""
+
+    @property
+    def bearer(self) -> str:
+        """For `bearer`."""
+
+    @property
+    def max_stream_s(self) -> float:
+        """Age at which a stream is asked to reconnect."""
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """Without a message of the client."""
+
+    @property
+    def quiet_timeout_s(self) -> float:
+        """Without speech."""
+
+
+def create_app(
+    settings: Settings,
+    upstream: Upstream,
+    *,
+    running: AbstractAsyncContextManager[object] | None = None,
+    rules: StreamRules | None = None,
+    cold_start: Callable[[], Mapping[str, float | None]] | None = None,
+) -> Gateway:
+    """Make the application.
+
+    Args:
+        settings: Credentials and times.
+        upstream: The model server.
+        running: Entered at the lifespan's start-up and left at its shutdown, such as
+            a supervisor; not needed where somebody else runs it.
+        rules: All times and bounds of streams; None takes three from the settings
+            and the defaults for the rest.
+        cold_start: Tells when things happened at the start (`boot`, `exec`,
+            `listen`, `ready`), for `/v1/warm`.
+
+    Raises:
+        ValueError: If credentials are needed and missing.
+    """
+    return Gateway(
+        credentials=Credentials(
+            mode=settings.auth,
+            key=settings.key,
+            secret=settings.secret,
+            bearer=settings.bearer,
+        ),
+        upstream=upstream,
+        rules=rules
+        or StreamRules(
+            max_stream_s=settings.max_stream_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            quiet_timeout_s=settings.quiet_timeout_s,
+        ),
+        running=running,
+        cold_start=cold_start,
+    )
+
+
+class Gateway:
+    """The ASGI application; see `create_app`."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        upstream: Upstream,
+        rules: StreamRules,
+        running: AbstractAsyncContextManager[object] | None = None,
+        cold_start: Callable[[], Mapping[str, float | None]] | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._upstream = upstream
+        self._rules = rules
+        self._running = running
+        self._cold_start = cold_start
+        self._streams: dict[int, StreamShell] = {}
+        self._taken = 0
+        self._count = 0
+        self._changed = anyio.Event()
+        self.metrics = Metrics()
+        """What happened since the start."""
+        self.draining = False
+        """Whether new streams are refused; set by `drain`."""
+
+    @property
+    def used(self) -> int:
+        """Streams being served."""
+        return self._taken
+
+    @property
+    def total(self) -> int:
+        """Streams that can be served at a time."""
+        return self._upstream.slots
+
+    @property
+    def unready(self) -> str:
+        """Why a new stream would not be served; empty if it would."""
+        if self.draining:
+            return "draining"
+        if self._upstream.state is not UpstreamState.READY:
+            return self._upstream.state.value
+        return "full" if self.used >= self.total else ""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request, websocket or lifespan."""
+        match scope.get("type"):
+            case "websocket":
+                await self._websocket(scope, receive, send)
+            case "http":
+                await self._http(scope, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Refuse new streams, let the open ones end, return when all have.
+
+        Args:
+            deadline_s: Seconds until the last is closed; the call takes 5 s more at
+                most.
+        """
+        self.draining = True
+        log("drain", streams=self.used, deadline_s=deadline_s)
+        for shell in list(self._streams.values()):
+            shell.drain(deadline_s)
+        with anyio.move_on_after(deadline_s + LEFT_OVER_S):
+            while self.used:
+                await self._changed.wait()
+        log("drained", streams=self.used)
+
+    # -- websockets ----------------------------------------------------------------
+
+    async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+        message = await receive()
+        if message.get("type") != "websocket.connect":
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await http.refuse_upgrade(refusal, send, scope.get("extensions"))
+            return
+        code: Code | None = None
+        if self.draining:
+            code = "draining"
+        elif self.used >= self.total:
+            code = "capacity"
+        if code is not None:
+            await self._turn_away(code, send)
+            return
+        with self._place():
+            await send({"type": "websocket.accept"})
+            await self._serve(receive, send)
+
+    def _refusal(self, scope: Message) -> Answer | None:
+        if not self._admitted(scope):
+            return Answer(status=401, body=BAD_CREDENTIALS)
+        if scope.get("path") != STREAM_PATH:
+            return Answer(status=404, body="there is no such stream\n")
+        return None
+
+    async def _turn_away(self, code: Code, send: Send) -> None:
+        self.metrics.refused[code] += 1
+        log("refused", code=code, used=self.used, total=self.total)
+        # Told before the close: some proxies lose its code.
+        text = error(code, REFUSALS[code], retryable=True)
+        try:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": text})
+            close = {"code": CLOSE_CODES[code], "reason": code}
+            await send({"type": "websocket.close", **close})
+        except OSError:
+            # It has gone by itself.
+            return
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
+        self._count += 1
+        number, began = self._count, anyio.current_time()
+        upstream = self._upstream
+        machine = StreamMachine(
+            self._rules,
+            model=upstream.model,
+            capabilities=upstream.backend.capabilities,
+            now=began,
+        )
+        shell = StreamShell(
+            receive=receive,
+            send=send,
+            machine=machine,
+            upstream=upstream,
+            rules=self._rules,
+            step_delay=self.metrics.step_delay,
+        )
+        self._streams[number] = shell
+        log("stream_opened", stream=number, used=self.used, total=self.total)
+        ending = Ending(close=None, reason="cancelled")
+        try:
+            ending = await shell.run()
+        finally:
+            del self._streams[number]
+            self._account(number, shell, ending, anyio.current_time() - began)
+
+    def _account(
+        self, number: int, shell: StreamShell, ending: Ending, life_s: float
+    ) -> None:
+        machine, metrics = shell.machine, self.metrics
+        metrics.ended[ending.reason] += 1
+        metrics.life.add(life_s)
+        metrics.audio_samples += machine.samples
+        metrics.words += machine.words
+        log(
+            "stream_closed",
+            level=logging.WARNING if ending.reason in TROUBLES else logging.INFO,
+            exc=shell.failure,
+            stream=number,
+            reason=ending.reason,
+            close=ending.close,
+            life_s=round(life_s, 3),
+            audio_s=round(machine.samples / SAMPLE_RATE, 3),
+            words=machine.words,
+        )
+
+    # -- HTTP ----------------------------------------------------------------------
+
+    async def _http(self, scope: Message, send: Send) -> None:
+        method, path = scope.get("method"), scope.get("path")
+        pages: dict[str, Callable[[], Awaitable[Answer]]] = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/capacity": self._capacity,
+            "/metrics": self._metrics_page,
+            "/v1/warm": self._warm,
+        }
+        page = pages.get(path if isinstance(path, str) else "")
+        if page is None:
+            answer = Answer(status=404, body="there is no such page\n")
+            if path == STREAM_PATH:
+                headers = {"upgrade": "websocket"}
+                what = "this is a websocket\n"
+                answer = Answer(status=426, body=what, headers=headers)
+        elif method not in ("GET", "HEAD"):
+            headers = {"allow": "GET, HEAD"}
+            answer = Answer(status=405, body="only GET and HEAD\n", headers=headers)
+        elif path == "/v1/warm" and not self._admitted(scope):
+            answer = Answer(status=401, body=BAD_CREDENTIALS)
+        else:
+            answer = await page()
+        try:
+            await http.send_answer(answer, send, head=method == "HEAD")
+        except OSError:
+            # It did not wait for the answer.
+            return
+
+    async def _livez(self) -> Answer:
+        return Answer(body="alive\n")
+
+    async def _readyz(self) -> Answer:
+        if self.unready:
+            return Answer(status=503, body=f"{self.unready}\n")
+        return Answer(body="ready\n")
+
+    async def _capacity(self) -> Answer:
+        return Answer.of_json(
+            {"used": self.used, "total": self.total, "draining": self.draining}
+        )
+
+    async def _warm(self) -> Answer:
+        began = anyio.current_time()
+        upstream = self._upstream
+        if upstream.state not in (UpstreamState.READY, UpstreamState.FAILED):
+            with anyio.move_on_after(self._rules.warm_wait_s):
+                await upstream.wait_ready()
+        ready = upstream.state is UpstreamState.READY
+        report: dict[str, object] = {
+            "ready": ready,
+            "state": upstream.state.value,
+            "waited_s": round(anyio.current_time() - began, 3),
+            "model": upstream.model,
+        }
+        if self._cold_start is not None:
+            report["cold_start"] = dict(self._cold_start())
+        return Answer.of_json(report, status=200 if ready else 503)
+
+    async def _metrics_page(self) -> Answer:
+        text = self.metrics.render(self._samples())
+        for url in getattr(self._upstream.backend, "endpoints", ())[:1]:
+            text += await http.fetch_metrics(url) or ""
+        return Answer(body=text, kind="text/plain; version=0.0.4; charset=utf-8")
+
+    def _samples(self) -> Iterator[Sample]:
+        live = [shell.machine for shell in self._streams.values()]
+        samples = sum(one.samples for one in live) + self.metrics.audio_samples
+        words = sum(one.words for one in live) + self.metrics.words
+        ready = self._upstream.state is UpstreamState.READY
+        yield "streams", "gauge", "Streams being served.", self.used
+        yield "slots", "gauge", "Streams that can be served.", self.total
+        yield "draining", "gauge", "1 while new streams are refused.", self.draining
+        yield "upstream_ready", "gauge", "1 while the model server is ready.", ready
+        audio_s = samples / SAMPLE_RATE
+        yield "audio_seconds_total", "counter", "Audio received.", audio_s
+        yield "words_total", "counter", "Words told.", words
+
+    def _admitted(self, scope: Message) -> bool:
+        if self._credentials.admit(scope.get("headers") or ()):
+            return True
+        self.metrics.refused["401"] += 1
+        log("refused", code=401)
+        return False
+
+    # -- lifespan ------------------------------------------------------------------
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._running or nullcontext():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                self.draining = True
+        except Exception as exc:
+            log("lifespan_failed", level=logging.ERROR, exc=exc)
+            # Before the start was confirmed the server wants to hear of it.
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})

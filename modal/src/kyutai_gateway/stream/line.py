@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""The way of the audio to the model: what waits, what is on its way, what is done.
+
+The queue holds exact frames and marks (flush, reset, end), so that a mark is reached
+when all audio before it has gone. For every frame it is known how many of its
+samples are the client's: silence that the gateway adds never counts in `samples`,
+`lag` or any time (decisions.md).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+import numpy as np
+from attrs import define, frozen
+
+from kyutai_stream import Capabilities
+from kyutai_stream.backend import Frame
+from kyutai_stream.core import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    SendWindow,
+    SpanKind,
+    TimelineMap,
+)
+
+from .rules import StreamRules
+
+__all__ = ["KEEPALIVE", "RESET", "Action", "FlushRequest", "Line", "Mark", "MarkKind"]
+
+SILENCE: Frame = np.zeros(FRAME_SAMPLES, dtype=np.float32)
+
+EXTRA_FRAMES = 3
+"""Silence behind the model's delay for the pieces of the last word and its end."""
+
+
+class MarkKind(enum.Enum):
+    """What is to be done when the audio before it has gone."""
+
+    FLUSH = "flush"
+    RESET = "reset"
+    EOS = "eos"
+    DRAINED = "drained"
+
+
+@frozen(kw_only=True)
+class Mark:
+    """A place in the stream."""
+
+    kind: MarkKind
+    """What it stands for."""
+    id: int | None = None
+    """The client's number."""
+
+
+@frozen(kw_only=True)
+class FlushRequest:
+    """Ask upstream to confirm that all audio so far is done."""
+
+    token: int
+    """Comes back in `Flushed`."""
+
+
+class Order(enum.Enum):
+    """Things to do upstream that need no more words."""
+
+    RESET = "reset"
+    KEEPALIVE = "keepalive"
+
+
+RESET = Order.RESET
+KEEPALIVE = Order.KEEPALIVE
+
+Action = Frame | FlushRequest | Order
+"""What the shell does upstream next; a frame is sent."""
+
+
+@define(eq=False)
+class _Epoch:
+    number: int
+    timeline: TimelineMap
+    flying: deque[tuple[int, float]]
+    """Of each frame on its way: the client's samples in it, and when it went."""
+    processed: int = 0
+    """Frames."""
+    samples: int = 0
+    """Samples of the client among them."""
+
+
+class Line:
+    """Frames and marks in, actions out, steps counted.
+
+    Args:
+        rules: Window, queue length.
+        capabilities: Of the model, as known before it was connected.
+    """
+
+    def __init__(self, rules: StreamRules, capabilities: Capabilities) -> None:
+        self._rules = rules
+        self._queue: deque[tuple[Frame, int] | Mark] = deque()
+        self._pending: deque[tuple[int, Mark]] = deque()
+        self._resets: deque[int | None] = deque()
+        self._tokens = 0
+        # The first is being heard, the last is being sent.
+        self._epochs = deque([_new_epoch(0)])
+        self._untouched = True
+        self.received = 0
+        """Samples of the client in whole frames, queued or gone."""
+        self.processed = 0
+        """Samples of the client that the model has processed, in all epochs."""
+        self.in_flight = 0
+        """Frames sent and not processed, in all epochs."""
+        self.retry_at: float | None = None
+        """When the window may have opened by time alone."""
+        self.begin(capabilities)
+
+    def begin(self, capabilities: Capabilities) -> None:
+        """Take what the connected model can do."""
+        self._acks = capabilities.acks
+        self._flush_frames = (
+            round(capabilities.nominal_delay_s / FRAME_S) + EXTRA_FRAMES
+        )
+        self._prefix_frames = round(capabilities.silence_prefix_s / FRAME_S)
+        rules = self._rules
+        self._window = SendWindow(
+            acks=self._acks,
+            window=rules.window_frames,
+            speed=None if self._acks else rules.speed,
+        )
+
+    def connected(self, capabilities: Capabilities) -> None:
+        """Begin with the model's connection: some want to hear silence first."""
+        self.begin(capabilities)
+        self._queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
+
+    # -- from the client -----------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether no more audio should be read for now."""
+        return len(self._queue) >= self._rules.queue_frames
+
+    def push(self, frame: Frame, own: int = FRAME_SAMPLES) -> None:
+        """Queue a frame of which the first `own` samples are the client's."""
+        self._queue.append((frame, own))
+        self.received += own
+        self._untouched = False
+
+    def mark(self, mark: Mark) -> None:
+        """Queue a mark, and before it the silence that brings the last words out.
+
+        No silence is added where no audio came since the last mark.
+        """
+        if not self._untouched:
+            self._queue.extend([(SILENCE, 0)] * self._flush_frames)
+            self._untouched = True
+        self._queue.append(mark)
+
+    # -- to the model --------------------------------------------------------------
+
+    def next(self, now: float) -> Action | None:
+        """Take what is to be done upstream now; None for nothing."""
+        self.retry_at = None
+        if not self._queue:
+            return None
+        entry = self._queue[0]
+        if isinstance(entry, Mark):
+            self._queue.popleft()
+            return self._reached(entry)
+        wait_s = self._window.wait_s(self.in_flight, now)
+        if wait_s:
+            self.retry_at = now + wait_s
+        if wait_s != 0.0:
+            return None
+        self._queue.popleft()
+        self._window.sent()
+        frame, own = entry
+        self._goes(own, now)
+        return frame
+
+    def _reached(self, mark: Mark) -> Action:
+        if mark.kind is MarkKind.RESET:
+            self._resets.append(mark.id)
+            self._epochs.append(_new_epoch(self._epochs[-1].number + 1))
+            self._queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
+            return RESET
+        self._tokens += 1
+        self._pending.append((self._tokens, mark))
+        return FlushRequest(token=self._tokens)
+
+    def _goes(self, own: int, now: float) -> None:
+        epoch = self._epochs[-1]
+        if own:
+            epoch.timeline.append(own, kind=SpanKind.LIVE)
+        if own < FRAME_SAMPLES:
+            epoch.timeline.append(FRAME_SAMPLES - own, kind=SpanKind.SILENCE)
+        if self._acks:
+            self.in_flight += 1
+            epoch.flying.append((own, now))
+
+    # -- from the model ------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is being heard."""
+        return self._epochs[0].number
+
+    @property
+    def samples(self) -> int:
+        """Client samples of this epoch that were processed."""
+        return self._epochs[0].samples
+
+    def step(self, frames_processed: int) -> float | None:
+        """Note that so many frames of this epoch are done.
+
+        Returns:
+            When the last of them was sent; None if none is new.
+        """
+        epoch = self._epochs[0]
+        sent_at = None
+        while epoch.processed < frames_processed and epoch.flying:
+            own, sent_at = epoch.flying.popleft()
+            epoch.processed += 1
+            epoch.samples += own
+            self.processed += own
+            self.in_flight -= 1
+        return sent_at
+
+    def client_s(self, stream_s: float) -> float:
+        """Seconds of the client's audio for a time of the model, in this epoch."""
+        return self._epochs[0].timeline.media_time(stream_s)
+
+    def flushed(self, token: int) -> list[Mark]:
+        """Take the marks that a confirmation covers, in order."""
+        done = []
+        while self._pending and self._pending[0][0] <= token:
+            done.append(self._pending.popleft()[1])
+        return done
+
+    def was_reset(self) -> int | None:
+        """Go on to the next epoch; returns the client's number for the reset."""
+        gone = self._epochs.popleft()
+        self.in_flight -= len(gone.flying)
+        return self._resets.popleft()
+
+    @property
+    def expects_reset(self) -> bool:
+        """Whether a reset was asked for and not confirmed."""
+        return bool(self._resets)
+
+
+def _new_epoch(number: int) -> _Epoch:
+    return _Epoch(number=number, timeline=TimelineMap(), flying=deque())

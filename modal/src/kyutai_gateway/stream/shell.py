@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: MIT
+"""Carry one stream between a client's ASGI websocket and the model server.
+
+Three tasks: one reads the client, one reads the model server, one looks at the clock.
+Whoever has something to hand on does it, unless another task is at it already; so a
+frame and a word cross without changing tasks.
+
+**Back-pressure.** A client is not read while too much of its audio waits (see
+`StreamRules.queue_frames`): its own websocket then fills up, nothing is dropped. A
+client that does not read stops the reading of the model server, and is left after
+`StreamRules.send_timeout_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import numpy as np
+
+from kyutai_stream import CapacityError, Connection, ConnectRequest, KyutaiStreamError
+
+from ..metrics import Histogram
+from ..upstream import Upstream, UpstreamState
+from .line import KEEPALIVE, RESET, FlushRequest
+from .machine import Ending, StreamMachine
+from .rules import StreamRules
+
+__all__ = ["Message", "Receive", "Send", "StreamShell"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+CLOSE_S = 3.0
+"""A close frame that cannot be sent in this time is not sent."""
+
+SHORTEST_WAIT_S = 0.01
+
+BUSY_AGAIN_S = (0.1, 0.3, 0.6)
+"""The model server gives a place back some milliseconds after its stream has ended,
+and a probe takes one for a moment: being full is believed at the fourth time."""
+
+
+class StreamShell:
+    """Runs one accepted websocket to its end.
+
+    Args:
+        receive: ASGI `receive` of the websocket, after its connect.
+        send: ASGI `send`, after the accept.
+        machine: The stream's state.
+        upstream: The model server.
+        rules: Bounds.
+        step_delay: Counts the seconds from a frame's way upstream to its step.
+    """
+
+    def __init__(
+        self,
+        *,
+        receive: Receive,
+        send: Send,
+        machine: StreamMachine,
+        upstream: Upstream,
+        rules: StreamRules,
+        step_delay: Histogram | None = None,
+    ) -> None:
+        self._step_delay = step_delay
+        self._receive = receive
+        self._send = send
+        self._machine = machine
+        self._upstream = upstream
+        self._rules = rules
+        self._connection: Connection | None = None
+        self._tasks: anyio.CancelScope | None = None
+        self._timer: anyio.CancelScope | None = None
+        self._room = anyio.Event()
+        self._pushing_since: float | None = None
+        self._telling_since: float | None = None
+        self._closed = False
+        self.failure: BaseException | None = None
+        """What went wrong inside of the gateway or upstream, for its log."""
+
+    @property
+    def machine(self) -> StreamMachine:
+        """The stream's state."""
+        return self._machine
+
+    async def run(self) -> Ending:
+        """Serve until one side ends the stream, and close the websocket.
+
+        Cancelled: the upstream connection is left at once, nothing more is sent.
+
+        Returns:
+            How it ended.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks.cancel_scope
+                tasks.start_soon(self._hear_client)
+                tasks.start_soon(self._hear_model)
+                await self._keep_time()
+        except* Exception as failures:
+            # One reason is enough, and a group would hide it.
+            self.failure = _first(failures)
+            self._machine.fail("internal", "the gateway failed")
+        if not self._closed:
+            with anyio.move_on_after(CLOSE_S):
+                await self._tell()
+        return self._machine.ending or Ending(close=None, reason="gone")
+
+    def drain(self, deadline_s: float) -> None:
+        """Let the stream end within so many seconds."""
+        now = anyio.current_time()
+        self._machine.drain(deadline_s, now)
+        if self._timer is not None:
+            self._timer.deadline = now
+
+    # -- the client ----------------------------------------------------------------
+
+    async def _hear_client(self) -> None:
+        machine = self._machine
+        while True:
+            message = await self._receive()
+            kind = message.get("type")
+            if kind == "websocket.disconnect":
+                machine.gone()
+                self._stop()
+                return
+            if kind != "websocket.receive":
+                continue
+            now = anyio.current_time()
+            data, text = message.get("bytes"), message.get("text")
+            if data is not None:
+                machine.binary(data if type(data) is bytes else bytes(data), now)
+            elif text is not None:
+                machine.text(text, now)
+            await self._push()
+            if machine.outbox or machine.ending is not None:
+                await self._tell()
+            while machine.full and machine.ending is None:
+                self._room = anyio.Event()
+                await self._room.wait()
+
+    async def _tell(self) -> None:
+        """Send what waits for the client; close where that was the last."""
+        if self._telling_since is not None or self._closed:
+            return
+        machine, outbox = self._machine, self._machine.outbox
+        self._telling_since = anyio.current_time()
+        try:
+            while outbox:
+                text = outbox.popleft()
+                await self._send({"type": "websocket.send", "text": text})
+                self._telling_since = anyio.current_time()
+            if machine.ending is not None:
+                await self._close(machine.ending)
+        except (OSError, RuntimeError):
+            # How servers say that the client has gone, or that they closed already.
+            machine.gone()
+            self._stop()
+        finally:
+            self._telling_since = None
+        self._make_room()
+
+    async def _close(self, ending: Ending) -> None:
+        self._closed = True
+        if ending.close is not None:
+            with anyio.move_on_after(CLOSE_S):
+                await self._send(
+                    {
+                        "type": "websocket.close",
+                        "code": ending.close,
+                        "reason": ending.reason,
+                    }
+                )
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._tasks is not None:
+            self._tasks.cancel()
+
+    def _make_room(self) -> None:
+        if not self._machine.full:
+            self._room.set()
+
+    # -- the model -----------------------------------------------------------------
+
+    async def _hear_model(self) -> None:
+        machine = self._machine
+        try:
+            if await self._model_is_ready():
+                await self._converse()
+            failure = None
+        except KyutaiStreamError as exc:
+            self.failure = failure = exc
+        if machine.ending is None:
+            machine.upstream_failed(failure)
+        if machine.ending is not None:
+            self._suspect(machine.ending)
+        await self._tell()
+
+    async def _model_is_ready(self) -> bool:
+        upstream = self._upstream
+        if upstream.state is UpstreamState.READY:
+            return True
+        if upstream.state is not UpstreamState.FAILED:
+            with anyio.move_on_after(self._rules.ready_wait_s):
+                await upstream.wait_ready()
+                return True
+        if upstream.state is UpstreamState.WEDGED:
+            what = "the model server does not work"
+            self._machine.fail("upstream_wedged", what)
+        else:
+            self._machine.fail("upstream_lost", "the model server is not there")
+        return False
+
+    async def _converse(self) -> None:
+        async with AsyncExitStack() as stack:
+            self._connection = await self._connected(stack)
+            try:
+                await self._hear_connection(self._connection)
+            finally:
+                self._connection = None
+
+    async def _connected(self, stack: AsyncExitStack) -> Connection:
+        backend = self._upstream.backend
+        for pause_s in BUSY_AGAIN_S:
+            try:
+                return await stack.enter_async_context(
+                    backend.connect(ConnectRequest())
+                )
+            except CapacityError:
+                await anyio.sleep(pause_s)
+        return await stack.enter_async_context(backend.connect(ConnectRequest()))
+
+    async def _hear_connection(self, connection: Connection) -> None:
+        machine = self._machine
+        async for event in connection:
+            machine.event(event, anyio.current_time())
+            if machine.outbox or machine.ending is not None:
+                await self._tell()
+            await self._push()
+            self._look_at_clock()
+            while machine.step_delays:
+                delay_s = machine.step_delays.popleft()
+                if self._step_delay is not None:
+                    self._step_delay.add(delay_s)
+
+    async def _push(self) -> None:
+        """Do upstream what is to be done."""
+        if self._pushing_since is not None or self._connection is None:
+            return
+        machine, connection = self._machine, self._connection
+        try:
+            while True:
+                now = anyio.current_time()
+                action = machine.next_action(now)
+                if action is None:
+                    break
+                self._pushing_since = now
+                if isinstance(action, np.ndarray):
+                    await connection.send(action)
+                elif isinstance(action, FlushRequest):
+                    await connection.request_flush(action.token)
+                elif action is RESET:
+                    await connection.reset()
+                elif action is KEEPALIVE:
+                    await connection.keepalive()
+        except KyutaiStreamError as exc:
+            # The task that reads sees it too, and may have words from before it.
+            self.failure = exc
+            self._connection = None
+        finally:
+            self._pushing_since = None
+        self._make_room()
+
+    # -- the clock -----------------------------------------------------------------
+
+    def _look_at_clock(self) -> None:
+        """See whether something is due sooner than the timer knows."""
+        timer = self._timer
+        if timer is not None and self._machine.deadline < timer.deadline:
+            timer.deadline = self._machine.deadline
+
+    async def _keep_time(self) -> None:
+        machine = self._machine
+        while True:
+            now = anyio.current_time()
+            deadline = max(machine.deadline, now + SHORTEST_WAIT_S)
+            with anyio.CancelScope(deadline=deadline) as self._timer:
+                await anyio.sleep_forever()
+            self._timer = None
+            now = anyio.current_time()
+            self._check_stuck(now)
+            machine.tick(now, blocked=self._telling_since is not None)
+            # Whoever keeps the time must not be kept waiting.
+            if not await self._in_time(self._push):
+                self._wedged()
+            if machine.ending is not None:
+                self._suspect(machine.ending)
+            if machine.outbox or machine.ending is not None:
+                if not await self._in_time(self._tell):
+                    self._not_read()
+
+    async def _in_time(self, what: Callable[[], Awaitable[None]]) -> bool:
+        with anyio.move_on_after(self._rules.send_timeout_s) as patience:
+            await what()
+        return not patience.cancelled_caught
+
+    def _check_stuck(self, now: float) -> None:
+        longest = self._rules.send_timeout_s
+        telling, pushing = self._telling_since, self._pushing_since
+        if telling is not None and now - telling >= longest:
+            self._not_read()
+        elif pushing is not None and now - pushing >= longest:
+            self._wedged()
+
+    def _not_read(self) -> None:
+        """The client does not read: nothing can be told to it any more."""
+        self._machine.abandon()
+        self._stop()
+
+    def _wedged(self) -> None:
+        what = "the model server takes no audio"
+        self._machine.fail("upstream_wedged", what)
+
+    def _suspect(self, ending: Ending) -> None:
+        if ending.reason in ("upstream_lost", "upstream_wedged"):
+            self._upstream.suspect()
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = failures.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -98,7 +98,9 @@ def kind_of(attribute: attrs.Attribute[Any]) -> Kind:
 
 def complaint(attribute: attrs.Attribute[Any], value: object) -> str:
     """Say what is wrong with a value, in one line."""
-    shown = "a value that is not shown" if attribute.metadata["secret"] else repr(value)
+    # An address with "@" has a password in it.
+    hidden = attribute.metadata["secret"] or "@" in str(value).partition("://")[2]
+    shown = "a value that is not shown" if hidden else repr(value)
     kind = kind_of(attribute)
     said = f"{variable(attribute.name)} is {shown}: must be {kind.allowed}"
     return said + kind.hint(str(value))

@@ -97,13 +97,19 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
     known = [name for one in _settings() for name in _names(one)]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = _close(name, known)
             kubernetes = name.startswith((f"{PREFIX}SERVICE_", f"{PREFIX}PORT_"))
             yield (
                 f"{name} is no setting"
-                + (f": did you mean {close[0]}?" if close and not kubernetes else "")
+                + (f": did you mean {close}?" if close and not kubernetes else "")
                 + (_LINKS_HINT if kubernetes else "")
             )
+
+
+def _close(name: str, known: list[str]) -> str:
+    short = {one.removeprefix(PREFIX): one for one in known}
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), short, n=1)
+    return short[found[0]] if found else ""
 
 
 def _names(attribute: attrs.Attribute[Any]) -> list[str]:

@@ -17,8 +17,13 @@ What is below `/v1` wants credentials. No framework: ASGI messages are read with
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Literal, Protocol
 
 import anyio
@@ -97,19 +102,18 @@ def create_app(
     *,
     running: AbstractAsyncContextManager[object] | None = None,
     rules: StreamRules | None = None,
-    cold_start: Callable[[], Mapping[str, float | None]] | None = None,
 ) -> Gateway:
     """Make the application.
 
     Args:
         settings: Credentials and times.
-        upstream: The model server.
+        upstream: The model server. What it has beyond the protocol is used as well:
+            `http_url` (its `/metrics` are appended to ours), `cold_start` (told by
+            `/v1/warm`), `first_word` (called at the first word of each stream).
         running: Entered at the lifespan's start-up and left at its shutdown, such as
             a supervisor; not needed where somebody else runs it.
         rules: All times and bounds of streams; None takes three from the settings
             and the defaults for the rest.
-        cold_start: Tells when things happened at the start (`boot`, `exec`,
-            `listen`, `ready`), for `/v1/warm`.
 
     Raises:
         ValueError: If credentials are needed and missing.
@@ -129,7 +133,6 @@ def create_app(
             quiet_timeout_s=settings.quiet_timeout_s,
         ),
         running=running,
-        cold_start=cold_start,
     )
 
 
@@ -143,13 +146,11 @@ class Gateway:
         upstream: Upstream,
         rules: StreamRules,
         running: AbstractAsyncContextManager[object] | None = None,
-        cold_start: Callable[[], Mapping[str, float | None]] | None = None,
     ) -> None:
         self._credentials = credentials
         self._upstream = upstream
         self._rules = rules
         self._running = running
-        self._cold_start = cold_start
         self._streams: dict[int, StreamShell] = {}
         self._taken = 0
         self._count = 0
@@ -274,6 +275,7 @@ class Gateway:
             upstream=upstream,
             rules=self._rules,
             step_delay=self.metrics.step_delay,
+            first_word=getattr(upstream, "first_word", None),
         )
         self._streams[number] = shell
         log("stream_opened", stream=number, used=self.used, total=self.total)
@@ -352,7 +354,11 @@ class Gateway:
         began = anyio.current_time()
         upstream = self._upstream
         if upstream.state not in (UpstreamState.READY, UpstreamState.FAILED):
-            with anyio.move_on_after(self._rules.warm_wait_s):
+            with (
+                anyio.move_on_after(self._rules.warm_wait_s),
+                # It will never be ready: the state says so.
+                suppress(Exception),
+            ):
                 await upstream.wait_ready()
         ready = upstream.state is UpstreamState.READY
         report: dict[str, object] = {
@@ -361,13 +367,15 @@ class Gateway:
             "waited_s": round(anyio.current_time() - began, 3),
             "model": upstream.model,
         }
-        if self._cold_start is not None:
-            report["cold_start"] = dict(self._cold_start())
+        cold_start = getattr(upstream, "cold_start", None)
+        if cold_start:
+            report["cold_start"] = cold_start
         return Answer.of_json(report, status=200 if ready else 503)
 
     async def _metrics_page(self) -> Answer:
         text = self.metrics.render(self._samples())
-        for url in getattr(self._upstream.backend, "endpoints", ())[:1]:
+        url = getattr(self._upstream, "http_url", None)
+        if url is not None:
             text += await http.fetch_metrics(url) or ""
         return Answer(body=text, kind="text/plain; version=0.0.4; charset=utf-8")
 

@@ -101,13 +101,13 @@ async def _send(answer: Answer, send: Send, kind: str, *, body: bool) -> None:
 
 
 async def fetch_metrics(url: str) -> str | None:
-    """Read `/metrics` of the server at a stream's address; None if it has none.
+    """Read `/metrics` of a server; None if it has none or does not answer in 2 s.
 
     Args:
-        url: Address of the stream, `ws`; others are not asked.
+        url: Its base address, `http`; others are not asked.
     """
     parts = urlsplit(url)
-    if parts.scheme != "ws":
+    if parts.scheme != "http":
         return None
     # HTTP 1.0: the answer comes in one piece and ends with the connection.
     request = f"GET /metrics HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"

@@ -16,17 +16,20 @@ from typing import IO, Any
 
 __all__ = ["JsonFormatter", "configure", "log"]
 
-logger = logging.getLogger("kyutai_gateway")
+OURS = "kyutai_gateway"
 
-FIELDS = "gateway_fields"
-LONGEST_TEXT = 200
+NOT_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+LONGEST_TEXT = 300
+
+logger = logging.getLogger(OURS)
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object for each record.
 
-    Keys: `ts` (seconds since 1970), `level`, `event`, and the event's own fields. A
-    failure adds `error` (its type) and `at` (where it was raised), not its text.
+    Keys: `ts` (seconds since 1970), `level`, `event`, and the event's own fields,
+    which are whatever `extra` holds; a text in words is `text`. A failure adds `error`
+    (its type) and `at` (where it was raised), not its text.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,13 +37,13 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "ts": round(record.created, 3),
             "level": record.levelname.lower(),
+            "event": "log",
         }
-        fields = record.__dict__.get(FIELDS)
-        if fields is None:
-            text = record.getMessage().partition("\n")[0][:LONGEST_TEXT]
-            line |= {"event": "log", "logger": record.name, "text": text}
-        else:
-            line |= {"event": record.msg, **fields}
+        if record.name.partition(".")[0] == OURS:
+            line |= {k: v for k, v in record.__dict__.items() if k not in NOT_FIELDS}
+        text = record.getMessage().partition("\n")[0][:LONGEST_TEXT]
+        if text != line["event"]:
+            line |= {"logger": record.name, "text": text}
         if record.exc_info and record.exc_info[1] is not None:
             line |= _failure(record.exc_info[1])
         return json.dumps(line, default=str)
@@ -65,9 +68,10 @@ def log(
         event: Its name, constant.
         level: Of `logging`.
         exc: What failed, if anything; its type and place are logged.
-        fields: Numbers, codes, names; never speech, keys or texts of clients.
+        fields: Numbers, codes, names; never speech, keys or texts of clients. Not
+            named as an attribute of `logging.LogRecord`.
     """
-    logger.log(level, event, extra={FIELDS: fields}, exc_info=exc)
+    logger.log(level, event, extra={"event": event, **fields}, exc_info=exc)
 
 
 def configure(level: str = "info", stream: IO[str] | None = None) -> None:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Protocol
@@ -14,8 +15,11 @@ import uvicorn
 
 from .app import Gateway
 from .logs import log
+from .stream import Message, Receive, Send
 
-__all__ = ["GatewayServer", "ServeSettings", "serve", "serving"]
+__all__ = ["GatewayServer", "ServeSettings", "Serving", "serve", "serving"]
+
+App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Messages above 2 MiB get an error with a code from us; above this, from uvicorn,
@@ -46,20 +50,21 @@ class ServeSettings(Protocol):
         """Time that streams have after SIGTERM."""
 
 
+Drain = Callable[[float], Awaitable[None]]
+
+
 class GatewayServer(uvicorn.Server):
     """uvicorn that drains the gateway before it stops listening.
 
     Args:
         config: Of uvicorn.
-        gateway: The application.
+        drain: Ends all streams within so many seconds.
         drain_s: Seconds that streams have after a signal.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, gateway: Gateway, *, drain_s: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, *, drain_s: float) -> None:
         super().__init__(config)
-        self._gateway = gateway
+        self._drain = drain
         self._drain_s = drain_s
         self._signals = 0
         self.up = anyio.Event()
@@ -74,32 +79,32 @@ class GatewayServer(uvicorn.Server):
         """Begin to drain at the first signal; stop at once at the second."""
         self._signals += 1
         if self._signals > 1:
-            self.should_exit = self.force_exit = True
+            self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Look for a signal, ten times a second; True to stop listening."""
-        if self._signals == 1 and not self._gateway.draining:
+        if self._signals and not self.should_exit:
             # Within uvicorn's main loop: while it waits here it still serves.
-            await self._drain()
+            await self._drained()
         return await super().on_tick(counter)
 
-    async def _drain(self) -> None:
+    async def _drained(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._until_forced, tasks.cancel_scope)
-            await self._gateway.drain(self._drain_s)
+            await self._drain(self._drain_s)
             tasks.cancel_scope.cancel()
         self.should_exit = True
 
     async def _until_forced(self, drain: anyio.CancelScope) -> None:
         # Set by a signal handler, which can wake no task.
-        while not self.force_exit:  # noqa: ASYNC110
+        while not self.should_exit:  # noqa: ASYNC110
             await anyio.sleep(0.1)
         drain.cancel()
 
 
-def _config(gateway: Gateway) -> uvicorn.Config:
+def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
-        gateway,
+        app,
         http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE,
@@ -129,14 +134,22 @@ def _listen(settings: ServeSettings) -> socket.socket:
     return listener
 
 
-async def serve(gateway: Gateway, settings: ServeSettings) -> None:
+async def serve(
+    app: App, settings: ServeSettings, *, drain: Drain | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Args:
+        app: A `Gateway`, or an ASGI application around one.
+        settings: Where to listen, and for how long to drain.
+        drain: Ends all streams; None for the application's own `drain`.
 
     Raises:
         OSError: If it cannot listen.
+        RuntimeError: If the application's start-up failed.
     """
-    async with serving(gateway, settings) as server:
-        await server.ended.wait()
+    async with serving(app, settings, drain=drain) as running:
+        await running.ended.wait()
 
 
 class Serving:
@@ -150,6 +163,8 @@ class Serving:
         """Port it listens on."""
         self.ended = anyio.Event()
         """Set when it has stopped."""
+        self.failed = False
+        """Whether it could not start."""
 
     @property
     def url(self) -> str:
@@ -168,36 +183,68 @@ class Serving:
 
     def terminate(self) -> None:
         """Do as at SIGTERM: drain, then stop."""
-        self._server.handle_exit(15, None)
+        self._server.handle_exit(signal.SIGTERM, None)
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until told to stop."""
+        try:
+            await self._server.serve(sockets=[listener])
+        except SystemExit:
+            # uvicorn's way to say that the application did not start.
+            self.failed = True
+        finally:
+            self.ended.set()
+            self._server.up.set()
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, settings: ServeSettings) -> AsyncIterator[Serving]:
-    """Serve in the background; leaving stops at once, without a drain.
+async def serving(
+    app: App, settings: ServeSettings, *, drain: Drain | None = None
+) -> AsyncGenerator[Serving, None]:
+    """Serve in the background; leaving stops within some seconds, without a drain.
+
+    Args:
+        app: A `Gateway`, or an ASGI application around one.
+        settings: Where to listen, and for how long to drain.
+        drain: Ends all streams; None for the application's own `drain`.
 
     Raises:
         OSError: If it cannot listen.
+        RuntimeError: If the application's start-up failed.
     """
+    if drain is None:
+        drain = app.drain if isinstance(app, Gateway) else _nothing
     listener = _listen(settings)
-    server = GatewayServer(_config(gateway), gateway, drain_s=settings.drain_s)
+    server = GatewayServer(_config(app), drain, drain_s=settings.drain_s)
     running = Serving(server, settings.host, listener.getsockname()[1])
-    log("listening", host=running.host, port=running.port)
+    # Stopped by its own means, also when cancelled: clients are told then.
+    shield = anyio.CancelScope(shield=True)
 
     async def run() -> None:
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            running.ended.set()
-            server.up.set()
+        with shield:
+            await running.run(listener)
 
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         try:
             await server.up.wait()
+            if running.failed:
+                raise RuntimeError("the gateway could not start")
+            log("listening", host=running.host, port=running.port)
             yield running
+        except Exception as exc:
+            # Raised again outside of the group, which would wrap it.
+            failure = exc
         finally:
-            server.should_exit = server.force_exit = True
+            server.should_exit = True
             with anyio.CancelScope(shield=True), anyio.move_on_after(2 * EXIT_S):
                 await running.ended.wait()
-            tasks.cancel_scope.cancel()
+            shield.cancel()
             listener.close()
+    if failure is not None:
+        raise failure
+
+
+async def _nothing(_: float) -> None:
+    """There is nothing to drain."""

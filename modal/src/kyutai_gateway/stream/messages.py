@@ -136,7 +136,10 @@ def vad_end(epoch: int, at: float) -> str:
 def ack(epoch: int, samples: int, lag: int, probabilities: tuple[float, ...]) -> str:
     """How far the model is."""
     prs = ",".join([f"{one:.3f}" for one in probabilities])
-    return f'{{"type":"ack","epoch":{epoch},"samples":{samples},"lag":{lag},"prs":[{prs}]}}'
+    return (
+        f'{{"type":"ack","epoch":{epoch},"samples":{samples},'
+        f'"lag":{lag},"prs":[{prs}]}}'
+    )
 
 
 def flushed(number: int | None, epoch: int) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 import numpy as np
 
-from kyutai_stream import CapacityError, Connection, ConnectRequest, KyutaiStreamError
+from kyutai_stream import Connection, ConnectRequest, KyutaiStreamError
 
 from ..metrics import Histogram
 from ..upstream import Upstream, UpstreamState
@@ -39,10 +39,6 @@ CLOSE_S = 3.0
 
 SHORTEST_WAIT_S = 0.01
 
-BUSY_AGAIN_S = (0.1, 0.3, 0.6)
-"""The model server gives a place back some milliseconds after its stream has ended,
-and a probe takes one for a moment: being full is believed at the fourth time."""
-
 
 class StreamShell:
     """Runs one accepted websocket to its end.
@@ -54,6 +50,7 @@ class StreamShell:
         upstream: The model server.
         rules: Bounds.
         step_delay: Counts the seconds from a frame's way upstream to its step.
+        first_word: Called when the stream's first word came.
     """
 
     def __init__(
@@ -65,8 +62,10 @@ class StreamShell:
         upstream: Upstream,
         rules: StreamRules,
         step_delay: Histogram | None = None,
+        first_word: Callable[[], None] | None = None,
     ) -> None:
         self._step_delay = step_delay
+        self._first_word = first_word
         self._receive = receive
         self._send = send
         self._machine = machine
@@ -207,8 +206,8 @@ class StreamShell:
             return True
         if upstream.state is not UpstreamState.FAILED:
             with anyio.move_on_after(self._rules.ready_wait_s):
-                await upstream.wait_ready()
-                return True
+                if await self._waited():
+                    return True
         if upstream.state is UpstreamState.WEDGED:
             what = "the model server does not work"
             self._machine.fail("upstream_wedged", what)
@@ -216,24 +215,24 @@ class StreamShell:
             self._machine.fail("upstream_lost", "the model server is not there")
         return False
 
+    async def _waited(self) -> bool:
+        try:
+            await self._upstream.wait_ready()
+        except Exception as exc:
+            # It will never be: its state says so.
+            self.failure = exc
+            return False
+        return True
+
     async def _converse(self) -> None:
         async with AsyncExitStack() as stack:
-            self._connection = await self._connected(stack)
+            self._connection = await stack.enter_async_context(
+                self._upstream.backend.connect(ConnectRequest())
+            )
             try:
                 await self._hear_connection(self._connection)
             finally:
                 self._connection = None
-
-    async def _connected(self, stack: AsyncExitStack) -> Connection:
-        backend = self._upstream.backend
-        for pause_s in BUSY_AGAIN_S:
-            try:
-                return await stack.enter_async_context(
-                    backend.connect(ConnectRequest())
-                )
-            except CapacityError:
-                await anyio.sleep(pause_s)
-        return await stack.enter_async_context(backend.connect(ConnectRequest()))
 
     async def _hear_connection(self, connection: Connection) -> None:
         machine = self._machine
@@ -243,10 +242,17 @@ class StreamShell:
                 await self._tell()
             await self._push()
             self._look_at_clock()
-            while machine.step_delays:
-                delay_s = machine.step_delays.popleft()
-                if self._step_delay is not None:
-                    self._step_delay.add(delay_s)
+            self._measure()
+
+    def _measure(self) -> None:
+        machine = self._machine
+        while machine.step_delays:
+            delay_s = machine.step_delays.popleft()
+            if self._step_delay is not None:
+                self._step_delay.add(delay_s)
+        if machine.words and self._first_word is not None:
+            self._first_word()
+            self._first_word = None
 
     async def _push(self) -> None:
         """Do upstream what is to be done."""

@@ -28,13 +28,18 @@ from ._encodings import ENCODERS, Encoder, Encoding
 
 __all__ = ["ProbeBackend", "ramp"]
 
-SCALE = 1 << 22
-"""The ramp grows by 1 in so many samples of 24 000 Hz: single floats hold that
-exactly for eleven minutes, below the loudest value that a session takes."""
+SCALE = 1 << 23
+"""The ramp grows by 1 in so many samples of 24 000 Hz: single floats hold each step
+exactly, and it stays below 1.0 for `LONGEST_S`."""
+
+LONGEST_S = 340.0
+"""Longest ramp that is audio."""
 
 
 def ramp(seconds: float, rate: int) -> npt.NDArray[np.float32]:
     """Audio that says where it is: float32, shape `(seconds * rate,)`."""
+    if seconds > LONGEST_S:
+        raise ValueError(f"a ramp lasts {LONGEST_S:g} s at most")
     count = np.arange(round(seconds * rate), dtype=np.float64)
     samples: npt.NDArray[np.float32] = (count * 24_000 / rate / SCALE).astype(
         np.float32

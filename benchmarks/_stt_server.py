@@ -11,6 +11,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -22,6 +23,7 @@ from kyutai_stream.testing.tones import HeardWord
 
 __all__ = ["server_process"]
 
+ROOT = Path(__file__).parents[1]
 WORD_S = 0.4
 SAID = "lorem ipsum dolor sit amet consetetur sadipscing elitr".split()
 
@@ -51,7 +53,7 @@ def server_process(slots: int) -> Iterator[str]:
     """Start a server; yields its address."""
     command = [sys.executable, "-m", "benchmarks._stt_server", str(slots)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise AssertionError("both are pipes")

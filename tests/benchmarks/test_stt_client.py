@@ -15,7 +15,7 @@ import pytest
 from kyutai_stream.audio import Resampler
 
 ROOT = Path(__file__).parents[2]
-SCALE = 1 << 22
+SCALE = 1 << 23
 
 
 def rows_of(*arguments: str) -> list[dict[str, Any]]:

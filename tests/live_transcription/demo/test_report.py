@@ -128,3 +128,44 @@ class TestSummary:
         collector.caption(speaker="Alice", text="hello", final=True, lang="en", now=1)
         collector.set_reference("Alice", "Hello.")
         assert summary_of(collector).talkers[0].wer == 0
+
+
+class TestExact:
+    @staticmethod
+    def summary(*finals: str) -> SummaryRecord:
+        collector = Collector({"Alice": "alpha bravo charlie", "Ben": None}, exact=True)
+        for text in finals:
+            collector.caption(speaker="Alice", text=text, final=True, lang="en", now=0)
+        record = summary_of(collector)
+        said_and_heard = collector.inexact().get("Alice")
+        assert (said_and_heard is not None) is (record.exact is False)
+        return record
+
+    def test_every_word_once_and_in_order(self) -> None:
+        assert self.summary("alpha bravo", "charlie").exact is True
+
+    @pytest.mark.parametrize(
+        "heard", ["alpha bravo", "alpha bravo bravo charlie", "bravo alpha charlie"]
+    )
+    def test_anything_else_is_not(self, heard: str) -> None:
+        assert self.summary(heard).exact is False
+
+    def test_whose_text_is_not_known_does_not_count(self) -> None:
+        record = self.summary("alpha bravo charlie")
+        assert [talker.exact for talker in record.talkers] == [True, None]
+
+    def test_the_key_is_there_only_where_it_was_asked(self) -> None:
+        asked = json.loads(self.summary("alpha bravo charlie").to_json())
+        assert asked["exact"] is True
+        assert [talker.get("exact") for talker in asked["talkers"]] == [True, None]
+        assert "exact" not in asked["talkers"][1]
+        plain = summary_of(Collector({"Alice": "Hello"})).to_json()
+        assert "exact" not in plain
+
+    def test_complete_is_when_so_many_words_came(self) -> None:
+        collector = Collector({"Alice": "alpha bravo", "Ben": None}, exact=True)
+        assert not collector.complete()
+        collector.caption(speaker="Alice", text="alpha", final=True, lang="en", now=0)
+        assert not collector.complete()
+        collector.caption(speaker="Alice", text="bravo", final=True, lang="en", now=0)
+        assert collector.complete()

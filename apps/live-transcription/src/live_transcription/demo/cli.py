@@ -8,78 +8,53 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
 
 import anyio
 import typer
-from attrs import frozen
+from attrs import evolve
 
-from kyutai_stream import KyutaiStreamError, get_backend
+from kyutai_stream import KyutaiStreamError
 from spreed_signaling import SignalingError
 from spreed_signaling.testing.real import RealServersUnavailable, ServerStartFailed
 
+from .cast import ShowCaption
 from .clips import Clip, ClipError, bundled_clips, load_clips
 from .director import Performance, Timing, perform
+from .options import (
+    AudioFiles,
+    BackendChoice,
+    DemoOptions,
+    JsonChoice,
+    PageChoice,
+    Seconds,
+    Signaling,
+    SignalingChoice,
+    SttUrl,
+    Talkers,
+    Voice,
+    VoiceChoice,
+)
 from .page import CaptionPage
+from .recogniser import Recogniser, choose_recogniser
 from .report import Collector
 from .screen import DemoStatus, Output, choose_output
 from .stage import DemoFailed, Stage, open_stage
+from .tones import tone_clips
 
-__all__ = ["DemoOptions", "run"]
+__all__ = ["run"]
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells expect it."""
 
 DEMO_BACKEND = "pocketsphinx"
 
+_COLD_START_S = 180.0
+"""A container with a GPU may have to be started; the backends wait 120 s."""
 
-class Signaling(StrEnum):
-    """Which signaling server to use."""
-
-    AUTO = "auto"
-    REAL = "real"
-    EMBEDDED = "embedded"
-
-
-@frozen(kw_only=True)
-class DemoOptions:
-    """What was asked for on the command line."""
-
-    signaling: Signaling
-    backend: str
-    stt_url: str | None
-    audio: tuple[Path, ...]
-    talkers: int
-    seconds: float | None
-    page: bool
-
-
-SignalingChoice = Annotated[
-    Signaling,
-    typer.Option(help="Signaling server; auto is real where it can be had."),
-]
-BackendChoice = Annotated[
-    str, typer.Option(help="Speech-to-text backend of the ExApp.")
-]
-SttUrl = Annotated[str | None, typer.Option(help="Where that backend is (LT_STT_URL).")]
-AudioFiles = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Speech of one talker; repeatable. A .txt beside it is its text."
-    ),
-]
-Talkers = Annotated[int, typer.Option(min=1, max=4, help="Number of bundled voices.")]
-Seconds = Annotated[
-    float | None, typer.Option(min=1, help="Stop the speech after this time.")
-]
-PageChoice = Annotated[
-    bool, typer.Option("--page/--no-page", help="Serve a local caption page.")
-]
-JsonChoice = Annotated[
-    bool, typer.Option("--json", help="JSON Lines on standard output.")
-]
+_BEHIND_S = 90.0
+"""A recogniser that hears tones may be a model on a busy CPU."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -89,7 +64,8 @@ def run(argv: Sequence[str]) -> int:
         argv: Arguments after `demo`.
 
     Returns:
-        The exit status: 0 only if every talker got at least one final caption.
+        The exit status: 0 only if every talker got at least one final caption; with
+        tones, only if the finals are what was said.
     """
     app = typer.Typer(add_completion=False)
     app.command(help="Show speech becoming captions, on this machine alone.")(_command)
@@ -105,16 +81,20 @@ def _command(
     signaling: SignalingChoice = Signaling.AUTO,
     backend: BackendChoice = DEMO_BACKEND,
     stt_url: SttUrl = None,
+    voice: VoiceChoice = Voice.SPEECH,
     audio: AudioFiles = None,
     talkers: Talkers = 1,
     seconds: Seconds = None,
     page: PageChoice = True,
     json: JsonChoice = False,
 ) -> None:
+    if audio and voice is Voice.TONES:
+        raise typer.BadParameter("--voice tones and --audio exclude each other")
     options = DemoOptions(
         signaling=signaling,
         backend=backend,
         stt_url=stt_url,
+        voice=voice,
         audio=tuple(audio or ()),
         talkers=talkers,
         seconds=seconds,
@@ -162,50 +142,69 @@ async def _guarded(options: DemoOptions, output: Output) -> int:
 
 
 async def _demo(options: DemoOptions, output: Output) -> int:
-    clips = _choose_clips(options)
-    backend = get_backend(options.backend) if options.stt_url is None else None
-    recognises = backend is None or backend.capabilities.transcribes
-    collector = Collector({one.name: one.text if recognises else None for one in clips})
-    environment = dict(os.environ)
-    if options.stt_url is not None:
-        environment["LT_STT_URL"] = options.stt_url
+    recogniser = choose_recogniser(options.backend, options.stt_url, os.environ)
+    tones = options.voice is Voice.TONES
     async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="live-transcription-"))
+        clips = _choose_clips(options, Path(folder))
+        known = recogniser.transcribes
+        collector = Collector(
+            {clip.name: clip.text if known else None for clip in clips}, exact=tones
+        )
         page = None
         if options.page:
             page = CaptionPage(people=[clip.name for clip in clips])
             await stack.enter_async_context(page)
         stage = await stack.enter_async_context(
             open_stage(
-                options.signaling.value, options.backend, environment, output.step
+                options.signaling.value,
+                options.backend,
+                recogniser.environment,
+                output.step,
             )
         )
-        note = "" if backend is None else backend.description
-        _announce(options, stage, note, page, output)
-
-        def show(speaker: str, text: str, final: bool, lang: str) -> None:
-            now = anyio.current_time()
-            record = collector.caption(
-                speaker=speaker, text=text, final=final, lang=lang, now=now
-            )
-            output.caption(record)
-            if page is not None:
-                page.show(speaker, text, final, lang)
-
+        _announce(recogniser, stage, page, output)
         performance = await perform(
             stage,
             clips,
-            show,
+            _shows(collector, output, page),
             step=output.step,
             on_voice=lambda name, now: collector.voice_published(name, now=now),
-            timing=Timing(seconds=options.seconds),
+            timing=_timing(options, recogniser),
+            complete=collector.complete,
         )
     return _conclude(options, stage, performance, collector, output)
 
 
+def _shows(
+    collector: Collector, output: Output, page: CaptionPage | None
+) -> ShowCaption:
+    """Return what takes each caption to where it is seen and counted."""
+
+    def show(speaker: str, text: str, final: bool, lang: str) -> None:
+        now = anyio.current_time()
+        record = collector.caption(
+            speaker=speaker, text=text, final=final, lang=lang, now=now
+        )
+        output.caption(record)
+        if page is not None:
+            page.show(speaker, text, final, lang)
+
+    return show
+
+
+def _timing(options: DemoOptions, recogniser: Recogniser) -> Timing:
+    timing = Timing(seconds=options.seconds)
+    if recogniser.remote:
+        timing = evolve(timing, listen_s=_COLD_START_S)
+    if options.voice is Voice.TONES:
+        timing = evolve(timing, complete_s=_BEHIND_S)
+    return timing
+
+
 def _announce(
-    options: DemoOptions,
+    recogniser: Recogniser,
     stage: Stage,
-    note: str,
     page: CaptionPage | None,
     output: Output,
 ) -> None:
@@ -213,8 +212,8 @@ def _announce(
     status = DemoStatus(
         signaling=stage.server.kind,
         hpb_version=stage.server.version,
-        backend=options.backend,
-        note=note,
+        backend=recogniser.name,
+        note=recogniser.note,
         page_url=None if page is None else page.url,
     )
     output.status(status)
@@ -222,7 +221,9 @@ def _announce(
         page.set_status(f"{status.servers()}; {status.recogniser()}")
 
 
-def _choose_clips(options: DemoOptions) -> tuple[Clip, ...]:
+def _choose_clips(options: DemoOptions, folder: Path) -> tuple[Clip, ...]:
+    if options.voice is Voice.TONES:
+        return tone_clips(folder, options.talkers)
     if options.audio:
         return load_clips(options.audio)
     return bundled_clips()[: options.talkers]
@@ -252,4 +253,7 @@ def _conclude(
             + "\n".join(stage.exapp_log)
         )
         return 1
-    return 0
+    wrong = collector.inexact()
+    for name, (said, heard) in wrong.items():
+        output.error(f"{name} said: {said}\nand was heard: {heard}")
+    return 1 if wrong else 0

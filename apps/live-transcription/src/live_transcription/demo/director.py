@@ -35,6 +35,8 @@ class Timing:
     """No new caption for this long after the last word: it is over."""
     settle_s: float = 10.0
     """Longest wait for that."""
+    complete_s: float = 0.0
+    """Longest wait, before that, for captions that are known to be missing."""
     last_words_s: float = 1.0
     """Wait for finals after captions were switched off."""
 
@@ -55,6 +57,7 @@ class _Play:
     talkers: Sequence[Talker]
     reader: Reader
     timing: Timing
+    complete: Callable[[], bool] = field(repr=False)
     step: Callable[[str], None] = field(repr=False)
 
 
@@ -66,6 +69,7 @@ async def perform(
     step: Callable[[str], None],
     on_voice: Callable[[str, float], None],
     timing: Timing,
+    complete: Callable[[], bool] = lambda: True,
 ) -> Performance:
     """Let the talkers speak their clips to a reader who pressed CC.
 
@@ -79,6 +83,8 @@ async def perform(
         on_voice: Called with a talker's name and the event loop's time when the
             first voiced sample went out; before each caption, for all who spoke.
         timing: Limits.
+        complete: Says whether all that was said has become captions, where that is
+            known.
 
     Raises:
         DemoFailed: If captions cannot start, with the reason.
@@ -99,6 +105,7 @@ async def perform(
         talkers=talkers,
         reader=reader,
         timing=timing,
+        complete=complete,
         step=step,
     )
     outcome: list[Performance] = []
@@ -132,6 +139,8 @@ async def _run(play: _Play) -> Performance:
     for talker in play.talkers:
         talker.audio.resume()
     cut_short = await _let_speak(play)
+    if not cut_short:
+        await _wait_until_complete(play)
     await _wait_for_quiet(play)
     await play.reader.press_cc(enable=False)
     await anyio.sleep(play.timing.last_words_s)
@@ -176,6 +185,14 @@ async def _let_speak(play: _Play) -> tuple[str, ...]:
     for talker in late:
         talker.audio.paused = True
     return tuple(talker.name for talker in late)
+
+
+async def _wait_until_complete(play: _Play) -> None:
+    """Give a recogniser that is behind the time it needs."""
+    with anyio.move_on_after(play.timing.complete_s):
+        # Captions come to the reader, whom this need not be told by.
+        while not play.complete():  # noqa: ASYNC110
+            await anyio.sleep(_POLL_S)
 
 
 async def _wait_for_quiet(play: _Play) -> None:

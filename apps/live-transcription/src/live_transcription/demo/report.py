@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from attrs import asdict, define, field, frozen
+from attrs import Attribute, asdict, define, field, frozen
 
 from .scoring import word_error_rate
 
@@ -48,6 +48,9 @@ class TalkerScore:
     """Word error rate of the finals joined; None without reference text."""
     finals: int
     """Number of final captions."""
+    exact: bool | None = None
+    """Whether the finals are, word for word, what was said; None (no key in JSON)
+    where that was not asked."""
 
 
 @frozen(kw_only=True)
@@ -73,10 +76,16 @@ class SummaryRecord:
     talkers: tuple[TalkerScore, ...]
     """Every talker, in the order of speaking; then unknown names, if captions came
     under any."""
+    exact: bool | None = None
+    """Whether that holds for all talkers; None as for one."""
 
     def to_json(self) -> str:
         """Return the record as one line of JSON without the line's end."""
-        return _line("summary", asdict(self))
+        return _line("summary", asdict(self, filter=_was_asked))
+
+
+def _was_asked(attribute: Attribute[object], value: object) -> bool:
+    return attribute.name != "exact" or value is not None
 
 
 def _line(kind: str, values: Mapping[str, object]) -> str:
@@ -106,9 +115,13 @@ class Collector:
         references: What each talker says, by display name; None where it is not
             known. To leave the score out (a backend that recognises nothing), give
             None for everybody.
+        exact: Whether finals are to be compared word for word, too.
     """
 
-    def __init__(self, references: Mapping[str, str | None]) -> None:
+    def __init__(
+        self, references: Mapping[str, str | None], *, exact: bool = False
+    ) -> None:
+        self._exact = exact
         self._expected = tuple(references)
         self._talkers = {
             name: _Talker(reference=text) for name, text in references.items()
@@ -162,6 +175,26 @@ class Collector:
         """Return the talkers who got no final caption yet; the demo has failed then."""
         return tuple(name for name in self._expected if not self._talkers[name].finals)
 
+    def complete(self) -> bool:
+        """Whether as many words came as all talkers are known to say."""
+        return all(
+            len(talker.transcript.split()) >= len((talker.reference or "").split())
+            for talker in self._talkers.values()
+        )
+
+    def inexact(self) -> dict[str, tuple[str, str]]:
+        """Return what was said and what came of it, of those it is not the same."""
+        return {
+            name: (talker.reference or "", talker.transcript)
+            for name, talker in self._talkers.items()
+            if self._is_exact(talker) is False
+        }
+
+    def _is_exact(self, talker: _Talker) -> bool | None:
+        if not self._exact or talker.reference is None:
+            return None
+        return talker.transcript.split() == talker.reference.split()
+
     def unexpected(self) -> tuple[str, ...]:
         """Return names under which captions came though no such talker exists."""
         return tuple(name for name in self._talkers if name not in self._expected)
@@ -177,6 +210,7 @@ class Collector:
         """Sum up everything so far; may be called more than once."""
         talkers = self._talkers.values()
         pooled = word_error_rate((who.reference, who.transcript) for who in talkers)
+        exact = {self._is_exact(who) for who in talkers} - {None}
         return SummaryRecord(
             signaling=signaling,
             hpb_version=hpb_version,
@@ -193,7 +227,9 @@ class Collector:
                         word_error_rate([(talker.reference, talker.transcript)]), 4
                     ),
                     finals=len(talker.finals),
+                    exact=self._is_exact(talker),
                 )
                 for name, talker in self._talkers.items()
             ),
+            exact=all(exact) if exact else None,
         )

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .report import CaptionRecord, SummaryRecord
+from .report import CaptionRecord, SummaryRecord, TalkerScore
 
 __all__ = [
     "DemoStatus",
@@ -256,7 +256,7 @@ class TerminalOutput:
         table.add_column("word errors", justify="right")
         for talker in record.talkers:
             name = Text(talker.speaker, style=self._colour(talker.speaker))
-            table.add_row(name, str(talker.finals), _percent(talker.wer))
+            table.add_row(name, str(talker.finals), _word_errors(talker))
         self._console.print()
         self._console.print(table)
         for line in _summary_lines(record)[:2]:
@@ -341,6 +341,11 @@ def _percent(rate: float | None) -> str:
     return "unknown" if rate is None else f"{rate:.1%}"
 
 
+def _word_errors(talker: TalkerScore) -> str:
+    exact = {None: "", True: " (exact)", False: " (not exact)"}
+    return _percent(talker.wer) + exact[talker.exact]
+
+
 def _summary_lines(record: SummaryRecord) -> list[str]:
     first = record.first_caption_s
     request = record.transcribe_http_ms
@@ -353,7 +358,7 @@ def _summary_lines(record: SummaryRecord) -> list[str]:
         f"switched on in {'-' if request is None else f'{request:.0f} ms'}",
         *(
             f"{talker.speaker}: {talker.finals} finals, "
-            f"{_percent(talker.wer)} word errors"
+            f"{_word_errors(talker)} word errors"
             for talker in record.talkers
         ),
     ]

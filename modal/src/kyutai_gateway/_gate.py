@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
@@ -13,10 +14,12 @@ from kyutai_stream.backend import Backend, Capabilities, Connection
 
 __all__ = ["Gate"]
 
-TRIES = 5
+LINGER_S = 2.0
+"""So long after a probe its place may still count as taken."""
+TRIES = 20
 PAUSE_S = 0.1
-"""A server of our own that refuses although we hold fewer streams than it has
-places is about to notice the end of one."""
+"""A server that refuses although a place is ours is about to notice the end of the
+stream, or of the probe, that had it."""
 
 
 class Gate:
@@ -45,6 +48,7 @@ class Gate:
         self._server: Backend | None = None
         self._probe_done = anyio.Event()
         self._probe_done.set()
+        self._probed = -math.inf
 
     def put(self, server: Backend | None) -> None:
         """Lead new connections to this server; None refuses them."""
@@ -64,6 +68,10 @@ class Gate:
         finally:
             self._probe_done.set()
 
+    def linger(self) -> None:
+        """Say that the probe had a place, which may count as taken for a moment."""
+        self._probed = anyio.current_time()
+
     @asynccontextmanager
     async def connect(
         self, request: ConnectRequest
@@ -79,14 +87,16 @@ class Gate:
             if self.open >= self._slots:
                 # Bounded by the probe's own time-outs.
                 await self._probe_done.wait()
+            ours = self._alone or anyio.current_time() < self._probed + LINGER_S
             async with AsyncExitStack() as stack:
-                yield await self._enter(stack, request)
+                yield await self._enter(stack, request, ours=ours)
         finally:
             self.open -= 1
 
     async def _enter(
-        self, stack: AsyncExitStack, request: ConnectRequest
+        self, stack: AsyncExitStack, request: ConnectRequest, *, ours: bool
     ) -> Connection:
+        """Try again while a place is ours but not given free yet."""
         tries = 0
         while True:
             server = self._server
@@ -96,6 +106,6 @@ class Gate:
                 return await stack.enter_async_context(server.connect(request))
             except CapacityError:
                 tries += 1
-                if not self._alone or self.open > self._slots or tries == TRIES:
+                if not ours or self.open > self._slots or tries == TRIES:
                     raise
             await anyio.sleep(PAUSE_S)

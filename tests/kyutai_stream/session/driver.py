@@ -181,6 +181,8 @@ class Driver:
     """Whether the recogniser has stopped to work on what it is sent."""
     deaf: bool = False
     """Whether the next connections and resets hear nothing."""
+    resets: bool = True
+    """Whether a reset is confirmed."""
     reads: bool = True
     """Whether anybody listens to the machine's actions; False: nothing is sent."""
     try_push: bool = True
@@ -344,7 +346,8 @@ class Driver:
             case AskReset():
                 current.reset()
                 current.deaf = self.deaf
-                self.machine.receive(WasReset(), self.now)
+                if self.resets:
+                    self.machine.receive(WasReset(), self.now)
             case AskKeepalive():
                 self.machine.kept_alive(self.now)
             case Leave(why=why):
@@ -443,6 +446,14 @@ class Driver:
             found = positions(frame)
             counts[found[found >= 0]] += 1
         return float(np.maximum(counts - 1, 0).sum() / SAMPLE_RATE)
+
+    def first_sent(self, connection: int) -> int:
+        """Number of the first sample of the speaker that a connection was sent."""
+        for frame in self.connections[connection].frames:
+            found = positions(frame)
+            if (found >= 0).any():
+                return int(found[found >= 0][0])
+        raise AssertionError("it was sent nothing")
 
     def was_sent(self) -> npt.NDArray[np.bool_]:
         """Whether each sample went out on some connection."""

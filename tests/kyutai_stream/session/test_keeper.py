@@ -1,0 +1,203 @@
+"""Which audio is kept, sent again, or given up with a gap."""
+
+from __future__ import annotations
+
+import pytest
+
+from kyutai_stream import (
+    Capabilities,
+    FinalReason,
+    SessionOptions,
+)
+from kyutai_stream.backend import (
+    Voice,
+    Word,
+)
+from kyutai_stream.core import FRAME_S, SAMPLE_RATE
+
+from .driver import Driver
+
+OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
+NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
+
+
+class TestReplay:
+    def test_a_cut_loses_and_doubles_nothing(self) -> None:
+        driver = Driver()
+        driver.say("ba be bi bo bu")
+        driver.lose()
+        driver.say("da de di")
+        driver.end()
+        driver.require_whole()
+        assert driver.states == [
+            *["connecting", "ready", "reconnecting", "ready", "closed"]
+        ]
+        reasons = [final.reason for final in driver.finals]
+        assert reasons == [FinalReason.DISCONNECT, FinalReason.FLUSH]
+
+    def test_it_begins_in_the_quiet_before_the_last_word(self) -> None:
+        driver = Driver()
+        driver.say("ba be bi bo", word_s=0.4, gap_s=0.3)
+        driver.lose()
+        driver.wait(1.0)
+        # "bi" came out last: from a second before its end on, in a pause.
+        begin = driver.words[2].media + 0.4 - 1.0
+        first = driver.first_sent(1)
+        assert begin - 0.4 <= first / SAMPLE_RATE <= begin
+        assert not driver.sounding[first]
+
+    def test_no_more_than_needed_is_sent_again(self) -> None:
+        driver = Driver()
+        driver.say("ba be bi bo bu " * 8)
+        driver.lose()
+        driver.wait(2.0)
+        assert driver.sent_again_s() <= 1.5 + 0.48 + 1.0
+
+    def test_frames_begin_anew_on_each_connection(self) -> None:
+        driver = Driver()
+        driver.noise(0.1)
+        driver.lose()
+        driver.noise(0.1)
+        driver.end()
+        assert driver.first_sent(1) == 0
+        assert driver.was_sent().all()
+
+    def test_a_connection_that_never_was_ready_loses_nothing(self) -> None:
+        driver = Driver(up=False)
+        driver.say("ba be")
+        driver.up = True
+        driver.wait(3.0)
+        driver.end()
+        driver.require_whole()
+        assert driver.usage.replayed_s == 0
+
+    def test_an_outage_of_thirty_seconds(self) -> None:
+        driver = Driver()
+        driver.say("ba be bi")
+        driver.up = False
+        driver.lose()
+        driver.say(" ".join(f"{a}{b}" for a in "dfgklm" for b in "aeiou"), gap_s=0.7)
+        driver.up = True
+        driver.wait(12.0)
+        driver.end()
+        driver.require_whole()
+
+    def test_a_backlog_is_sent_at_five_times_real_time(self) -> None:
+        driver = Driver(up=False)
+        driver.noise(20.0)
+        driver.up = True
+        driver.wait(6.0)
+        times = [at for at, _ in driver.sent]
+        assert 250 * FRAME_S / (times[-1] - times[0]) == pytest.approx(5.5, abs=0.6)
+
+    def test_quiet_of_a_backlog_is_shortened(self) -> None:
+        driver = Driver(up=False)
+        driver.say("ba", gap_s=9.0)
+        driver.say("be", gap_s=9.0)
+        driver.up = True
+        driver.wait(5.0)
+        driver.end()
+        driver.require_whole()
+        metrics = driver.machine.metrics(driver.now)
+        assert metrics.skipped_quiet_s > 14
+        assert driver.frames_sent_s() < 6
+
+    def test_without_acknowledgements_ten_seconds_are_sent_again(self) -> None:
+        driver = Driver(capabilities=NO_ACKS, options=SessionOptions(deaf=None))
+        driver.noise(20.0)
+        driver.lose()
+        driver.wait(1.0)
+        assert driver.first_sent(1) / SAMPLE_RATE == pytest.approx(10.0, abs=0.5)
+
+    def test_of_an_utterance_that_has_not_ended_all_is_sent_again(self) -> None:
+        driver = Driver(capabilities=OWN_ENDPOINTS)
+        driver.quiet(2.0)
+        driver.receive(Voice(active=True, at=2.0))
+        driver.noise(6.0)
+        driver.receive(Word(index=0, text="early", start=2.1))
+        driver.lose()
+        driver.wait(1.0)
+        assert driver.first_sent(1) / SAMPLE_RATE == pytest.approx(1.0, abs=0.45)
+
+    def test_memory_ends_with_the_audio_kept(self) -> None:
+        driver = Driver()
+        for _ in range(20):
+            driver.say("ba be bi bo bu")
+            held = driver.machine._feeder.ring.held
+            assert held <= 5 * SAMPLE_RATE
+
+
+class TestTooMuch:
+    def test_lateness(self) -> None:
+        driver = Driver(options=SessionOptions(max_lateness_s=2.0))
+        driver.say("ba", gap_s=1.0)
+        driver.up = False
+        driver.lose()
+        driver.say("be bi bo bu da de di do du fa fe fi", word_s=0.4, gap_s=0.3)
+        driver.up = True
+        driver.say("fo fu")
+        driver.wait(2.0)
+        driver.end()
+        (gap,) = driver.gaps
+        assert gap.reason == "too late"
+        shown = driver.text.split()
+        assert shown[0] == "ba" and shown[-2:] == ["fo", "fu"]
+        lost = [word for word in driver.words if word.text not in shown]
+        assert gap.start <= lost[0].media + 0.1
+        assert lost[0].media - gap.start <= 0.48 + 0.08
+        assert gap.end >= lost[-1].media + 0.3
+        assert driver.usage.gap_s == pytest.approx(gap.end - gap.start)
+
+    def test_overflow(self) -> None:
+        options = SessionOptions(replay_s=4.0, cold_start_s=4.0)
+        driver = Driver(options=options)
+        driver.say("ba be", gap_s=0.4)
+        driver.quiet(1.0)
+        driver.up = False
+        driver.lose()
+        driver.say(" ".join(f"{a}{b}" for a in "dfgklm" for b in "aeiou"), gap_s=0.4)
+        driver.up = True
+        driver.wait(8.0)
+        driver.end()
+        (gap,) = driver.gaps
+        assert gap.reason == "overflow"
+        shown = driver.text.split()
+        lost = [word for word in driver.words if word.text not in shown]
+        first, last = lost[0].media, lost[-1].media + 0.3
+        # Right within a frame on the side of words that are there, and no word
+        # that is lost lies outside.
+        assert first - 1.5 <= gap.start <= first + 0.08
+        assert last - 0.08 <= gap.end <= last + 0.4 + 0.08
+        assert shown == [word.text for word in driver.words if word not in lost]
+        overflow = driver.machine.metrics(driver.now).overflow_s
+        assert overflow <= driver.usage.gap_s + 1e-6
+
+    def test_an_utterance_longer_than_the_memory(self) -> None:
+        # A backend with its own endpoints may say all of it only at its end.
+        options = SessionOptions(deaf=None)
+        driver = Driver(capabilities=OWN_ENDPOINTS, options=options)
+        driver.wait(0.1)
+        driver.receive(Voice(active=True, at=0.0))
+        driver.noise(45.0)
+        driver.lose()
+        driver.wait(1.0)
+        driver.end()
+        (gap,) = driver.gaps
+        assert gap.start == 0.0
+        assert gap.end == pytest.approx(driver.first_sent(1) / SAMPLE_RATE, abs=0.001)
+        assert gap.end == pytest.approx(15.0, abs=0.1)
+
+    def test_pushing_with_patience_loses_nothing(self) -> None:
+        driver = Driver(up=False, try_push=False)
+        assert driver.machine.has_room(10_000.0)
+        driver.noise(29.5)
+        assert driver.machine.has_room(0.5)
+        assert not driver.machine.has_room(0.6)
+
+    def test_room_is_told(self) -> None:
+        options = SessionOptions(replay_s=2.0, cold_start_s=2.0)
+        driver = Driver(up=False, try_push=False, options=options)
+        driver.noise(7.0)
+        assert driver.machine.make_room(0.9)
+        assert not driver.machine.make_room(1.5)
+        assert driver.machine.make_room(0.9)

@@ -1,0 +1,106 @@
+"""What a connection owes, and by when."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from kyutai_stream import (
+    Capabilities,
+    DeafRules,
+    SessionOptions,
+)
+from kyutai_stream.backend import (
+    Flushed,
+)
+from kyutai_stream.core import FRAME_S, SAMPLE_RATE
+
+from .driver import KYUTAI, Driver
+
+OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
+NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
+
+
+class TestKeepalive:
+    def test_while_muted(self) -> None:
+        driver = Driver(
+            capabilities=evolve(KYUTAI, keepalive_interval_s=5.0),
+            options=SessionOptions(idle_release_s=None),
+        )
+        driver.say("ba")
+        driver.wait(26.0)
+        assert driver.asked.count("AskKeepalive") == 5
+
+    def test_not_while_audio_flows(self) -> None:
+        driver = Driver(capabilities=evolve(KYUTAI, keepalive_interval_s=1.0))
+        driver.say("ba be bi bo bu ba be bi")
+        assert "AskKeepalive" not in driver.asked
+
+
+class TestHalfOpen:
+    def test_without_acknowledgements_the_connection_is_replaced(self) -> None:
+        driver = Driver()
+        driver.say("ba be")
+        driver.frozen = True
+        driver.say("bi bo", gap_s=3.0)
+        driver.frozen = False
+        driver.wait(2.0)
+        driver.end()
+        driver.require_whole()
+        assert driver.failures == ["the recogniser acknowledged nothing for 5 s"]
+
+    def test_a_reader_who_was_slow_is_an_excuse(self) -> None:
+        driver = Driver()
+        driver.frozen = True
+        driver.noise(4.0)
+        driver.machine.excuse(driver.now)
+        driver.wait(4.0)
+        assert driver.failures == []
+        driver.wait(2.0)
+        assert len(driver.failures) == 1
+
+    def test_a_flush_without_answer(self) -> None:
+        driver = Driver(capabilities=NO_ACKS)
+        driver.say("ba")
+        driver.frozen = True
+        driver.machine.request_flush()
+        driver.wait(9.9)
+        assert driver.failures == []
+        driver.wait(0.5)
+        assert driver.failures == ["the recogniser did not confirm a flush"]
+
+    def test_only_so_many_frames_are_under_way(self) -> None:
+        driver = Driver()
+        driver.wait(0.02)
+        driver.frozen = True
+        driver.noise(4.0)
+        assert len(driver.sent) == 16
+        metrics = driver.machine.metrics(driver.now)
+        assert metrics.server_lag_s == pytest.approx(16 * FRAME_S)
+        assert metrics.waiting_s == pytest.approx(4.0 - 16 * FRAME_S, abs=0.16)
+
+
+def test_an_unknown_flush_is_no_news() -> None:
+    driver = Driver()
+    driver.say("ba")
+    driver.receive(Flushed(token=77))
+    assert driver.fulfilled == {}
+
+
+class TestResets:
+    """Nothing is sent until a reset is confirmed."""
+
+    RULES = DeafRules(speech_s=2.0, force_s=60.0)
+
+    def test_without_confirmation_the_connection_is_replaced(self) -> None:
+        driver = Driver(resets=False, options=SessionOptions(deaf=self.RULES))
+        driver.noise(3.0)
+        driver.quiet(2.0)
+        assert "AskReset" in driver.asked
+        sent = len(driver.sent)
+        driver.quiet(5.0)
+        assert len(driver.sent) == sent
+        driver.wait(6.0)
+        assert driver.failures == ["the recogniser did not confirm a reset"]
+        driver.end()
+        assert driver.was_sent()[: 3 * SAMPLE_RATE].all()

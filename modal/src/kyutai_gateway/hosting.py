@@ -84,7 +84,7 @@ async def proven(
             if not ready:
                 why = server.problem or "it says nothing"
                 raise NotReadyInTime(f"not ready within {timeout_s:g} s: {why}")
-            log("cold_start", **server.cold_start)
+            log("cold_start", split=server.cold_start)
             yield
     except UpstreamFailed:
         if ready and give_up is not None:

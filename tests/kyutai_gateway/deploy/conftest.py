@@ -6,12 +6,15 @@ and records whatever it does not know (modal-serving.md section 13.1).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,6 @@ from attrs import define, field, frozen
 
 pytest.importorskip("modal")
 
-from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError
 from grpclib.const import Handler, Status
 from grpclib.server import Server, Stream
@@ -29,6 +31,7 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
 ROOT = Path(__file__).parents[3]
+APP = ROOT / "modal" / "app.py"
 BUILDER = "2025.06"
 WEB_URL = "https://acme--kyutai-stt-rust-kyutaisttrustservice-serve.modal.run"
 Request = Any
@@ -43,6 +46,8 @@ class ModalPlane:
     """By the name of the call, in order."""
     unknown: list[str] = field(factory=list)
     """Calls that got UNIMPLEMENTED."""
+    output: str = ""
+    """What `modal deploy` printed, where a fixture ran it."""
     _functions: dict[str, str] = field(factory=dict)
 
     def environment(self) -> dict[str, str]:
@@ -69,13 +74,20 @@ class ModalPlane:
         )
         return one
 
+    @property
+    def images(self) -> list[Request]:
+        """The layers, in order."""
+        return [request.image for request in self.requests["ImageGetOrCreate"]]
+
     def image_commands(self) -> list[str]:
         """All lines of all image layers, in order."""
-        return [
-            line
-            for request in self.requests["ImageGetOrCreate"]
-            for line in request.image.dockerfile_commands
-        ]
+        return [line for image in self.images for line in image.dockerfile_commands]
+
+    def image_environment(self) -> dict[str, str]:
+        """The variables that are part of the image."""
+        lines = (line for line in self.image_commands() if line.startswith("ENV "))
+        words = (shlex.split(line.removeprefix("ENV "))[0] for line in lines)
+        return dict(word.split("=", 1) for word in words)
 
     def answer(self, call: str, request: Request) -> Any:
         """The reply that satisfies the client."""
@@ -154,16 +166,17 @@ class ModalPlane:
         )
 
     def _FunctionCreate(self, request: Request) -> Any:
-        metadata = api_pb2.FunctionHandleMetadata(
-            function_name=request.function.function_name
-        )
-        for name in request.function.method_definitions:
+        created = api_pb2.Function()
+        created.CopyFrom(request.function)
+        metadata = api_pb2.FunctionHandleMetadata(function_name=created.function_name)
+        for name, method in created.method_definitions.items():
+            method.web_url = WEB_URL
             metadata.method_handle_metadata[name].web_url = WEB_URL
         data = api_pb2.FunctionData()
-        data.ranked_functions.add().function.CopyFrom(request.function)
+        data.ranked_functions.add().function.CopyFrom(created)
         return api_pb2.FunctionCreateResponse(
             function_id=request.existing_function_id,
-            function=request.function,
+            function=created,
             function_data=data,
             handle_metadata=metadata,
         )
@@ -212,20 +225,6 @@ class _Service(ModalClientBase):
 _Service.__abstractmethods__ = frozenset()
 
 
-@pytest.fixture
-async def plane() -> AsyncIterator[ModalPlane]:
-    """A control plane for one test."""
-    made = ModalPlane()
-    server = Server([_Service(made)])
-    await server.start("127.0.0.1", 0)
-    listener = server._server
-    assert listener is not None
-    made.port = listener.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    await server.wait_closed()
-
-
 @frozen
 class Deployed:
     """How `modal deploy` ended."""
@@ -234,26 +233,81 @@ class Deployed:
     output: str
 
 
+async def run_deploy(
+    plane: ModalPlane, path: Path, variables: dict[str, str]
+) -> Deployed:
+    """Run `modal deploy` on an app file against a control plane."""
+    kept = {
+        name: value
+        # Only to hand it on, less what could lead to the real Modal.
+        for name, value in os.environ.items()  # noqa: TID251
+        if not name.startswith(("MODAL_", "KYUTAI_"))
+    }
+    with anyio.fail_after(50):
+        done = await anyio.run_process(
+            [sys.executable, "-m", "modal", "deploy", str(path)],
+            env=kept | plane.environment() | variables,
+            cwd=ROOT,
+            check=False,
+            stderr=subprocess.STDOUT,
+        )
+    return Deployed(done.returncode, done.stdout.decode())
+
+
+@asynccontextmanager
+async def open_plane() -> AsyncIterator[ModalPlane]:
+    """Run a control plane."""
+    made = ModalPlane()
+    service = _Service(made)  # type: ignore[abstract]  # see above
+    server = Server([service])
+    await server.start("127.0.0.1", 0)
+    listener = server._server
+    assert isinstance(listener, asyncio.Server)
+    made.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def plane() -> AsyncIterator[ModalPlane]:
+    """A control plane for one test."""
+    async with open_plane() as opened:
+        yield opened
+
+
 @pytest.fixture
 def deploy(plane: ModalPlane) -> Callable[..., Awaitable[Deployed]]:
-    """Runs `modal deploy` on an app file against the control plane."""
+    """Deploys to `plane`, by default the app of this repository."""
 
-    async def run(path: Path = ROOT / "modal" / "app.py", **variables: str) -> Deployed:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MODAL_", "KYUTAI_"))
-        }
-        environment: Mapping[str, str] = kept | plane.environment() | variables
-        command = [sys.executable, "-m", "modal", "deploy", str(path)]
-        with anyio.fail_after(50):
-            done = await anyio.run_process(
-                command,
-                env=environment,
-                cwd=ROOT,
-                check=False,
-                stderr=subprocess.STDOUT,
-            )
-        return Deployed(done.returncode, done.stdout.decode())
+    async def run(path: Path = APP, **variables: str) -> Deployed:
+        return await run_deploy(plane, path, variables)
 
     return run
+
+
+@pytest.fixture(scope="module")
+async def default() -> AsyncIterator[ModalPlane]:
+    """Where the app was deployed without any variable; not to be changed."""
+    async with open_plane() as opened:
+        done = await run_deploy(opened, APP, {})
+        assert done.status == 0, done.output
+        opened.output = done.output
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def both() -> AsyncIterator[ModalPlane]:
+    """Where both flavours were deployed, in Europe, on an L40S; likewise."""
+    variables = {
+        "KYUTAI_MODAL_FLAVOUR": "both",
+        "KYUTAI_MODAL_ROUTING_REGION": "eu-west",
+        "KYUTAI_MODAL_GPU": "l40s",
+    }
+    async with open_plane() as opened:
+        done = await run_deploy(opened, APP, variables)
+        assert done.status == 0, done.output
+        opened.output = done.output
+        yield opened

@@ -6,6 +6,7 @@ server; everything runs on real loopback sockets in virtual time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -40,7 +41,7 @@ def sentences(count: int) -> Utterance:
 
 
 TWENTY = sentences(20)
-FRAMES = int(TWENTY.duration_s / 0.08) + 12
+FRAMES = math.ceil(TWENTY.duration_s / 0.08) + 9
 """Frames of the utterance and of the silence that flushes it."""
 
 
@@ -60,6 +61,8 @@ class TestEveryCut:
             heard = await cut_at(frame)
             heard.require_whole(TWENTY)
             assert heard.metrics is not None
+            # Also in the last frames of the silence that brings out the words.
+            assert heard.metrics.reconnects + heard.metrics.failed_attempts == 1
             assert heard.metrics.usage.audio_pushed_s == pytest.approx(
                 TWENTY.duration_s
             )

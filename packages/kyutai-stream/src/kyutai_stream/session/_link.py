@@ -158,8 +158,9 @@ class Link:
     def due(self) -> float:
         """When `failure` or `must_leave` will be true if nothing happens."""
         drain = math.inf if self._drain_at is None else self._drain_at
-        reset = math.inf if self._reset_due is None else self._reset_due
-        return min(self._owed_by, drain, reset)
+        # During a reset nothing else is asked: what is owed came before it.
+        owed = self._owed_by if self._reset_due is None else self._reset_due
+        return min(owed, drain)
 
     @property
     def keepalive_due(self) -> float:

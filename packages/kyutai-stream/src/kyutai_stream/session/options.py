@@ -27,10 +27,11 @@ class SessionOptions:
     """Rate of the pushed audio, and encoding and channels of pushed bytes."""
     input_buffer_s: float = field(default=30.0, validator=_positive)
     """Most seconds of audio that may wait before `push` waits too."""
-    replay_s: float = field(default=30.0, validator=_positive)
+    replay_s: float = field(default=30.0, validator=validators.ge(5.0))
     """Longest outage that loses nothing: so much audio (and a little more, for the
     seam and the way back) is kept while the recogniser is away. Beyond it, the
-    oldest audio of `try_push` becomes a `Gap`. 96 kB of memory per second."""
+    oldest audio of `try_push` becomes a `Gap`. At least 5, which a seam needs; 96 kB
+    of memory per second."""
     cold_start_s: float = field(default=120.0, validator=_positive)
     """The same before the first connection and after an idle one, when a server may
     have to start from zero."""

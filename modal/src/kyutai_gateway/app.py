@@ -154,7 +154,8 @@ class Gateway:
         self._streams: dict[int, StreamShell] = {}
         self._taken = 0
         self._count = 0
-        self._changed = anyio.Event()
+        self.changed = anyio.Event()
+        """Set, and replaced, when a stream has ended."""
         self.metrics = Metrics()
         """What happened since the start."""
         self.draining = False
@@ -202,7 +203,7 @@ class Gateway:
             shell.drain(deadline_s)
         with anyio.move_on_after(deadline_s + LEFT_OVER_S):
             while self.used:
-                await self._changed.wait()
+                await self.changed.wait()
         log("drained", streams=self.used)
 
     # -- websockets ----------------------------------------------------------------
@@ -255,8 +256,8 @@ class Gateway:
             yield
         finally:
             self._taken -= 1
-            self._changed.set()
-            self._changed = anyio.Event()
+            self.changed.set()
+            self.changed = anyio.Event()
 
     async def _serve(self, receive: Receive, send: Send) -> None:
         self._count += 1

@@ -25,8 +25,8 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Messages above 2 MiB get an error with a code from us; above this, from uvicorn,
 only the close code 1009."""
 
-UNREAD_S = 60_000
-"""Milliseconds that a peer may leave our bytes unread before the kernel drops it."""
+UNREAD_MS = 60_000
+"""Time that a peer may leave our bytes unread before the kernel drops it."""
 
 EXIT_S = 3
 """Seconds that uvicorn takes at most for what is left when streams have ended."""
@@ -123,14 +123,26 @@ def _config(app: App) -> uvicorn.Config:
 
 
 def _listen(settings: ServeSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.create_server(
-        (settings.host, settings.port), family=family, backlog=BACKLOG
-    )
-    listener.setblocking(False)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Inherited by accepted sockets: one that never reads does not stay for ever.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S)
+    host, port = settings.host, settings.port
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    # With the protocol's number: asyncio sets TCP_NODELAY by it, and without that a
+    # word may wait 40 ms for the acknowledgement of the one before.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Inherited by accepted sockets: one that never reads does not stay for
+            # ever.
+            option = socket.TCP_USER_TIMEOUT
+            listener.setsockopt(socket.IPPROTO_TCP, option, UNREAD_MS)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
     return listener
 
 

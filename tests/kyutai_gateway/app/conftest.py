@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import anyio
 import pytest
@@ -18,8 +19,13 @@ from kyutai_gateway.serving import Serving, serving
 from kyutai_gateway.stream import StreamRules
 from kyutai_gateway.upstream import UpstreamState
 from kyutai_stream.backends.moshi_server import MoshiServerBackend
-from kyutai_stream.testing.moshi_server import FakeMoshiServer
-from kyutai_stream.testing.tones import Utterance, speak
+from kyutai_stream.testing.moshi_server import (
+    STT_1B,
+    FakeMoshiServer,
+    Model,
+    Recogniser,
+)
+from kyutai_stream.testing.tones import ToneRecogniser, Utterance, speak
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 
 Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -83,6 +89,12 @@ class Bench:
     def url(self) -> str:
         return self.serving.url
 
+    async def empty(self) -> None:
+        """Wait until no stream is left."""
+        with anyio.fail_after(5):
+            while self.gateway.used:
+                await self.gateway.changed.wait()
+
     def connect(self, **options: Any) -> connect:
         return connect(self.url, compression=None, **options)
 
@@ -114,6 +126,35 @@ async def open_bench(
 @pytest.fixture
 def bench() -> Open:
     return open_bench
+
+
+class RealGateway:
+    """Takes what `FakeGateway` takes, as far as its protocol tests use it."""
+
+    def __init__(
+        self,
+        *,
+        model: Model = STT_1B,
+        speed: float | None = None,
+        listen: Callable[[], Recogniser] = ToneRecogniser,
+    ) -> None:
+        speed = math.inf if speed is None else speed
+        moshi = FakeMoshiServer(model, speed=speed, listen=listen)
+        name = "stt-1b-en_fr" if model.pause_heads else "stt-2.6b-en"
+        self._bench = open_bench(moshi=moshi, model=name)
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self.url = (await self._bench.__aenter__()).url
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._bench.__aexit__(*exc)
+
+
+@pytest.fixture
+def real_gateway() -> type[RealGateway]:
+    return RealGateway
 
 
 @pytest.fixture

@@ -91,6 +91,8 @@ class StreamMachine:
         self._acks = False
         self._ready = False
         self._finishing = False
+        # Answers that wait for `ready`, which comes first.
+        self._early: list[str] = []
         self._handlers: dict[type, Any] = {
             Progress: self._progress,
             Pause: self._pause,
@@ -121,7 +123,8 @@ class StreamMachine:
     @property
     def full(self) -> bool:
         """Whether the client should not be read for now."""
-        return self._line.full or len(self.outbox) >= self._rules.outbox_messages
+        waiting = len(self.outbox) + len(self._early)
+        return self._line.full or waiting >= self._rules.outbox_messages
 
     @property
     def deadline(self) -> float:
@@ -178,7 +181,7 @@ class StreamMachine:
         control = messages.parse_control(text)
         if control is None:
             what = "not a control message: flush, reset or eos"
-            self.outbox.append(messages.error("bad_control", what, retryable=True))
+            self._say(messages.error("bad_control", what, retryable=True))
         elif control.kind == "eos":
             self._end_of_stream()
         else:
@@ -290,6 +293,9 @@ class StreamMachine:
 
     # -- inside: the client --------------------------------------------------------
 
+    def _say(self, text: str) -> None:
+        (self.outbox if self._ready else self._early).append(text)
+
     def _mark(self, kind: MarkKind, number: int | None = None) -> None:
         padded = self._intake.pad()
         if padded is not None:
@@ -299,7 +305,7 @@ class StreamMachine:
     def _end_of_stream(self) -> None:
         if self._intake.split:
             what = "the stream ends within a sample"
-            self.outbox.append(messages.error("bad_audio", what, retryable=False))
+            self._say(messages.error("bad_audio", what, retryable=False))
         self._finish(MarkKind.EOS)
 
     def _finish(self, kind: MarkKind) -> None:
@@ -339,6 +345,8 @@ class StreamMachine:
         self._line.connected(able)
         self._timers.ready(now, able.keepalive_interval_s)
         self.outbox.append(messages.ready(self._model, able))
+        self.outbox.extend(self._early)
+        self._early.clear()
         if self._timers.close != NEVER:
             self._drained()
 

@@ -22,14 +22,14 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from ._upstream_base import UpstreamBase
 from .app import Gateway, create_app
-from .attached import AttachedServer
-from .config import from_environment
-from .logs import configure, log
+from .config import SettingsError, from_environment
+from .logs import configure
 from .servers import server_for
 from .serving import serve
 from .settings import GatewaySettings
-from .supervisor import SupervisedServer, UpstreamFailed
+from .supervisor import UpstreamFailed
 
 __all__ = [
     "GatewayProcess",
@@ -57,7 +57,7 @@ def end_container() -> None:
 
 @asynccontextmanager
 async def proven(
-    server: SupervisedServer | AttachedServer,
+    server: UpstreamBase,
     *,
     timeout_s: float,
     give_up: Callable[[], None] | None = None,
@@ -84,7 +84,6 @@ async def proven(
             if not ready:
                 why = server.problem or "it says nothing"
                 raise NotReadyInTime(f"not ready within {timeout_s:g} s: {why}")
-            log("cold_start", split=server.cold_start)
             yield
     except UpstreamFailed:
         if ready and give_up is not None:
@@ -117,7 +116,6 @@ def hosted_app(
         settings,
         server,
         running=proven(server, timeout_s=settings.start_timeout_s, give_up=give_up),
-        cold_start=lambda: server.cold_start,
     )
 
 
@@ -157,17 +155,23 @@ class GatewayProcess:
 
 
 def main() -> None:
-    """Serve, with a port that opens when the model is ready."""
-    settings = from_environment()
-    configure(settings.log_level)
-    anyio.run(_serve, settings)
+    """Serve, with a port that opens when the model is ready.
+
+    Exit status: 0 after a drain, 1 with the reason if it cannot serve.
+    """
+    try:
+        settings = from_environment()
+        configure(settings.log_level)
+        anyio.run(_serve, settings)
+    except (NotReadyInTime, SettingsError, UpstreamFailed, OSError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(1)
 
 
 async def _serve(settings: GatewaySettings) -> None:
     server = server_for(settings)
     async with proven(server, timeout_s=settings.start_timeout_s):
-        gateway = create_app(settings, server, cold_start=lambda: server.cold_start)
-        await serve(gateway, settings)
+        await serve(create_app(settings, server), settings)
 
 
 if __name__ == "__main__":

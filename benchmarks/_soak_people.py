@@ -12,7 +12,7 @@ from attrs import Factory, define
 
 from kyutai_stream import open_session
 from kyutai_stream.backend import Backend
-from kyutai_stream.events import Final, Gap, StateChanged
+from kyutai_stream.events import Final, Gap, SessionState, StateChanged
 from kyutai_stream.session import Session, SessionOptions
 from kyutai_stream.testing.tones import VOCABULARY, Utterance, speak
 
@@ -45,7 +45,7 @@ class Score:
     reconnects: int = 0
     """Lost connections."""
     releases: int = 0
-    """Places given back because nobody spoke (returns to connecting)."""
+    """Places given back because nobody spoke, and taken again."""
     unflushed: int = 0
     """Flushes that did not come in time."""
     wrong: list[str] = Factory(list)
@@ -83,7 +83,7 @@ class Person:
         """What was found so far, by everybody."""
         self._random = random.Random(f"person {number}")
         self._expected: deque[tuple[str, float]] = deque()
-        self._heard_before = ""
+        self._away: SessionState | None = None
         self._until = 0.0
         self._next_round = anyio.Event()
         self.rested = anyio.Event()
@@ -150,8 +150,18 @@ class Person:
                     for text in word.text.split():
                         self.hear(text, word.start)
             elif isinstance(event, StateChanged):
-                self.score.reconnects += event.state.value == "reconnecting"
-                self.score.releases += event.state.value == "connecting"
+                self._note_state(event.state)
+
+    def _note_state(self, state: SessionState) -> None:
+        # An outage may take several attempts; the way back from idleness is one, too.
+        if state is SessionState.READY:
+            self.score.reconnects += self._away is SessionState.RECONNECTING
+            self.score.releases += self._away is SessionState.IDLE
+            self._away = None
+        elif state is SessionState.IDLE or (
+            state is SessionState.RECONNECTING and self._away is None
+        ):
+            self._away = state
 
     def expect(self, text: str, start: float) -> None:
         """Note a word that is going to be spoken, with its media time."""

@@ -61,6 +61,7 @@ class StandInUpstream:
     state: UpstreamState = UpstreamState.READY
     model: str = "fake"
     suspected: int = 0
+    http_url: str | None = None
     ready: anyio.Event = field(factory=anyio.Event)
 
     async def wait_ready(self) -> None:

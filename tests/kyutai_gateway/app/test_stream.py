@@ -94,8 +94,8 @@ async def test_any_chunking_arrives_as_it_was(
 async def test_without_acks(bench: Open, spoken: Utterance, hear: Hear) -> None:
     """The 2.6B model sends no steps and wants a second of silence first."""
     moshi = FakeMoshiServer(STT_2_6B, keep_audio=True)
-    bench = bench(moshi=moshi, model="stt-2.6b-en")
-    async with bench as it, it.connect() as socket:
+    opened = bench(moshi=moshi, model="stt-2.6b-en")
+    async with opened as it, it.connect() as socket:
         await say(socket, pcm(spoken))
         await socket.send(ask("flush", 3))
         messages = await hear(socket, 15)

@@ -81,6 +81,7 @@ class Intake:
             at += FRAME_BYTES
         if at < size:
             self._fill(data, at)
+        if self._filled:
             self._look()
         return frames
 

@@ -34,7 +34,26 @@ CASES: list[tuple[str, str, list[str]]] = [
         ["tests/spreed_signaling/media", "-k", "not real"],
     ),
     ("kyutai-stream", "packages/kyutai-stream", ["tests/kyutai_stream/core"]),
+    (
+        "kyutai-stream[testing]",
+        "packages/kyutai-stream[testing]",
+        ["tests/kyutai_stream/wire", "tests/kyutai_stream/backends/test_fallback.py"],
+    ),
 ]
+
+HEAVY = ("torch", "pocketsphinx", "aiortc", "scipy", "av")
+"""Nothing of this may come with the bare kyutai-stream."""
+
+
+CHECK_LIGHT = """
+from importlib.util import find_spec
+came = [name for name in {heavy!r} if find_spec(name) is not None]
+assert not came, f"the bare package pulls in {{came}}"
+from kyutai_stream import available_backends
+infos = {{info.name: info for info in available_backends()}}
+assert infos["activity"].error is None
+print("without extras:", {{n: i.error for n, i in infos.items() if i.error}})
+"""
 
 
 def run(*command: str | Path, **options: str) -> None:
@@ -54,6 +73,8 @@ def main() -> int:
                 VIRTUAL_ENV=folder,
             )  # fmt: skip
             python = Path(folder) / "bin" / "python"
+            if name == "kyutai-stream":
+                run(python, "-c", CHECK_LIGHT.format(heavy=HEAVY))
             run(python, "-m", "pytest", "-q", "--rootdir", ROOT, *tests)
     return 0
 

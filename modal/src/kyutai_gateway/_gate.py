@@ -25,7 +25,8 @@ stream, or of the probe, that had it."""
 class Gate:
     """Fulfils `kyutai_stream.Backend` for whatever server there is at the moment.
 
-    Counts the connections, and keeps a probe and the last free place apart.
+    Counts the connections, so that probes leave the last place to streams; where a
+    place is only not given free yet, it waits for that.
 
     Args:
         model: For people.
@@ -46,9 +47,7 @@ class Gate:
         self._slots = slots
         self._alone = alone
         self._server: Backend | None = None
-        self._probe_done = anyio.Event()
-        self._probe_done.set()
-        self._probed = -math.inf
+        self._probe_until = -math.inf
 
     def put(self, server: Backend | None) -> None:
         """Lead new connections to this server; None refuses them."""
@@ -61,16 +60,16 @@ class Gate:
 
     @contextmanager
     def probing(self) -> Generator[None, None, None]:
-        """Keep one place for a probe; a connection that needs it waits."""
-        self._probe_done = anyio.Event()
+        """Say that a probe has a place, which counts as taken a moment longer."""
+        self._probe_until = math.inf
         try:
             yield
         finally:
-            self._probe_done.set()
+            self._probe_until = anyio.current_time() + LINGER_S
 
-    def linger(self) -> None:
-        """Say that the probe had a place, which may count as taken for a moment."""
-        self._probed = anyio.current_time()
+    def no_probe(self) -> None:
+        """Say that the probe got no place."""
+        self._probe_until = -math.inf
 
     @asynccontextmanager
     async def connect(
@@ -84,17 +83,13 @@ class Gate:
         """
         self.open += 1
         try:
-            if self.open >= self._slots:
-                # Bounded by the probe's own time-outs.
-                await self._probe_done.wait()
-            ours = self._alone or anyio.current_time() < self._probed + LINGER_S
             async with AsyncExitStack() as stack:
-                yield await self._enter(stack, request, ours=ours)
+                yield await self._enter(stack, request)
         finally:
             self.open -= 1
 
     async def _enter(
-        self, stack: AsyncExitStack, request: ConnectRequest, *, ours: bool
+        self, stack: AsyncExitStack, request: ConnectRequest
     ) -> Connection:
         """Try again while a place is ours but not given free yet."""
         tries = 0
@@ -106,6 +101,7 @@ class Gate:
                 return await stack.enter_async_context(server.connect(request))
             except CapacityError:
                 tries += 1
+                ours = self._alone or anyio.current_time() < self._probe_until
                 if not ours or self.open > self._slots or tries == TRIES:
                     raise
             await anyio.sleep(PAUSE_S)

@@ -202,10 +202,10 @@ class UpstreamBase:
         self._suspected = anyio.Event()
         with self._gate.probing():
             result = await probe.run()
-            if result.verdict is not Verdict.FULL:
-                self._gate.linger()
             if result.verdict is Verdict.ALIVE and not self._settings.attached:
                 await probe.release(self._gate.open)
+        if result.verdict is Verdict.FULL:
+            self._gate.no_probe()
         return result
 
 

@@ -124,7 +124,7 @@ def stand_in(tmp_path: Path) -> MakeStandIn:
             slots=2,
             start_timeout_s=30.0,
             warm_up_timeout_s=20.0,
-            ready_timeout_s=1.0,
+            ready_timeout_s=2.0,
             probe_interval_s=0.2,
             restart_backoff_s=0.05,
             terminate_s=2.0,

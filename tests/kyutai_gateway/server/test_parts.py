@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -134,6 +135,16 @@ async def test_ends_one_that_ignores_sigterm(
         begun = anyio.current_time()
     assert child.status == -9 and not alive(pid)
     assert anyio.current_time() - begun < 5
+
+
+async def test_a_stopped_one_may_still_end_by_itself(
+    until: Callable[..., Awaitable[None]],
+) -> None:
+    script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done"
+    async with run_child(command(script, terminate_s=30.0)) as child:
+        await until(lambda: child.tail() == "up")
+        os.kill(child.pid, signal.SIGSTOP)
+    assert child.status == 7
 
 
 async def test_an_error_inside_stays_what_it_is() -> None:

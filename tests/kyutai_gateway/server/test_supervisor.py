@@ -169,7 +169,9 @@ async def test_a_suspicion_is_looked_into_at_once(stand_in: Any, until: Until) -
 
 
 async def test_a_wrong_suspicion_harms_nobody(stand_in: Any, until: Until) -> None:
-    settings, program = stand_in("serves", probe_interval_s=3600.0, slots=3)
+    settings, program = stand_in(
+        "serves", probe_interval_s=3600.0, slots=3, ready_timeout_s=10.0
+    )
     async with SupervisedServer(settings) as server:
         await ready(server)
         states: list[UpstreamState] = []
@@ -184,7 +186,7 @@ async def test_a_wrong_suspicion_harms_nobody(stand_in: Any, until: Until) -> No
 
 async def test_its_slots_are_for_streams_first(stand_in: Any) -> None:
     """One slot, probes all the time, and never is a stream refused."""
-    settings, _ = stand_in("slow", slots=1, probe_interval_s=0.1)
+    settings, _ = stand_in("slow", slots=1, probe_interval_s=0.1, ready_timeout_s=10.0)
     async with SupervisedServer(settings) as server:
         await ready(server)
         for _ in range(20):
@@ -294,6 +296,9 @@ async def test_an_error_of_the_body_stays_what_it_is(stand_in: Any) -> None:
         async with SupervisedServer(settings) as server:
             await ready(server)
             raise LookupError("mine")
+    with pytest.raises(ExceptionGroup, match="mine"):
+        async with SupervisedServer(settings) as server:
+            raise ExceptionGroup("mine", [LookupError()])
 
 
 async def test_a_program_that_is_not_there(stand_in: Any, tmp_path: Path) -> None:

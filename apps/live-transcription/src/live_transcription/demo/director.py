@@ -168,6 +168,10 @@ async def _wait_until_heard(play: _Play) -> None:
             rooms = report.get("rooms") or [{}]
             status = rooms[0]
             speakers = rooms[0].get("speakers", [])
+            for speaker in speakers:
+                if str(speaker.get("state", "")).startswith("failed"):
+                    # What may go by itself, a session waits for.
+                    raise DemoFailed(f"captions failed: {speaker.get('last_error')}")
             ready = sum(speaker.get("state") == "ready" for speaker in speakers)
             if ready >= len(play.talkers):
                 return

@@ -70,7 +70,8 @@ def test_the_soak_notices_growth_and_leaks() -> None:
         "tasks_left": 0,
         "descriptors_left": 0,
         "threads_left": 0,
-        "rss_growth_percent": 1.0,
+        "rss_growth_percent": 15.0,
+        "rss_late_growth_percent": 1.0,
         "objects_growth_percent": -2.0,
     }
     assert wrong_in(good, Score(said=5, right=5)) == []
@@ -81,7 +82,8 @@ def test_the_soak_notices_growth_and_leaks() -> None:
         ("tasks_left", 1),
         ("descriptors_left", 2),
         ("threads_left", 2),
-        ("rss_growth_percent", 6.0),
+        ("rss_growth_percent", 26.0),
+        ("rss_late_growth_percent", 6.0),
         ("objects_growth_percent", 4.0),
     ):
         assert wrong_in({**good, key: value}, Score()), key

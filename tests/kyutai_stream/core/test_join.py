@@ -102,6 +102,17 @@ class TestMessages:
         join = Join(delivered("wonderful day"))
         assert hear(join, "wonder ful day today") == "today"
 
+    def test_the_last_word_in_parts(self) -> None:
+        join = Join(delivered("so wonderful"))
+        assert hear(join, "so wonder") == ""
+        assert join.admit("ful", 1.72)[0] == ""
+        assert join.admit("day", 1.9)[0] == "day"
+
+    def test_a_new_word_right_behind_words_heard_as_one(self) -> None:
+        join = Join(delivered("some thing"))
+        assert join.admit("something", 1.0)[0] == ""
+        assert join.admit("new", 1.6)[0] == "new"
+
     def test_words_heard_as_one(self) -> None:
         join = Join(delivered("some thing else"))
         assert hear(join, "something else new", step=0.6) == "new"

@@ -123,6 +123,13 @@ class TestNoFalseAlarm:
         sentences = zip(ENGLISH.split(". "), FRENCH.split(". "), strict=False)
         assert told(guard, " ".join(f"{en} {fr}" for en, fr in sentences)) == []
 
+    def test_a_speaker_who_mixes_languages(self) -> None:
+        # Two of five are still the session's: the recogniser follows the speaker.
+        assert told(LanguageGuard("en"), "vous nous the pour and " * 12) == []
+
+    def test_gibberish_is_no_language(self) -> None:
+        assert told(LanguageGuard("en"), "vous und muy nicht dans yo " * 10) == []
+
     @pytest.mark.parametrize("expected", [None, "sw"])
     def test_a_language_without_words_is_never_contradicted(
         self, expected: str | None

@@ -101,6 +101,12 @@ class TestMediaTime:
         ring.append(counted(480), 0.02 + 0.9 * JITTER, 0.0)
         assert ring.media_end() == pytest.approx(0.04)
 
+    def test_more_than_jitter_is_a_jump(self) -> None:
+        ring = AudioRing()
+        ring.append(counted(480), 0.0, 0.0)
+        ring.append(counted(480), 0.02 + 1.1 * JITTER, 0.0)
+        assert ring.media_end() == pytest.approx(0.04 + 1.1 * JITTER)
+
     def test_jitter_does_not_add_up(self) -> None:
         ring = AudioRing()
         for step in range(100):

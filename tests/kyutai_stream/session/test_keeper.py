@@ -149,7 +149,7 @@ class TestTooMuch:
         assert driver.usage.gap_s == pytest.approx(gap.end - gap.start)
 
     def test_overflow(self) -> None:
-        options = SessionOptions(replay_s=4.0, cold_start_s=4.0)
+        options = SessionOptions(replay_s=5.0, cold_start_s=5.0)
         driver = Driver(options=options)
         driver.say("ba be", gap_s=0.4)
         driver.quiet(1.0)
@@ -195,7 +195,7 @@ class TestTooMuch:
         assert not driver.machine.has_room(0.6)
 
     def test_room_is_told(self) -> None:
-        options = SessionOptions(replay_s=2.0, cold_start_s=2.0)
+        options = SessionOptions(replay_s=5.0, cold_start_s=2.0)
         driver = Driver(up=False, try_push=False, options=options)
         driver.noise(7.0)
         assert driver.machine.make_room(0.9)

@@ -104,3 +104,16 @@ class TestResets:
         assert driver.failures == ["the recogniser did not confirm a reset"]
         driver.end()
         assert driver.was_sent()[: 3 * SAMPLE_RATE].all()
+
+    def test_a_flush_that_is_overdue_meanwhile_is_no_reason_to_spin(self) -> None:
+        # The driver fails when a wait ends in the past.
+        capabilities = evolve(NO_ACKS, resettable=True)
+        options = SessionOptions(deaf=self.RULES)
+        driver = Driver(capabilities=capabilities, resets=False, options=options)
+        # A burst: sound enough to suspect it, before there was time to.
+        driver.frozen = True
+        driver.noise(2.5, live=False)
+        driver.machine.request_flush()
+        driver.wait(20.0)
+        assert driver.asked[:2] == ["AskFlush", "AskReset"]
+        assert driver.failures[0] == "the recogniser did not confirm a reset"

@@ -123,11 +123,11 @@ class TestAnythingMayHappen:
         assert driver.text == driver.said
 
     @calm
-    @given(steps, st.floats(3.0, 6.0))
+    @given(steps, st.floats(5.0, 8.0))
     def test_with_little_memory_only_gaps_take_words(
         self, script: list[Step], memory_s: float
     ) -> None:
-        options = SessionOptions(replay_s=memory_s, cold_start_s=2 * memory_s)
+        options = SessionOptions(replay_s=memory_s, cold_start_s=memory_s)
         driver = play(Driver(options=options), script)
         require_accounts(driver)
         self.require_all_but_gaps(driver)

@@ -86,6 +86,20 @@ class _Epoch:
     """Frames."""
     samples: int = 0
     """Samples of the client among them."""
+    unmapped: int = 0
+    """Samples of the client that went last and are not in the timeline yet."""
+
+    def went(self, own: int) -> None:
+        """Note a frame that went upstream with so many samples of the client."""
+        self.unmapped += own
+        if own < FRAME_SAMPLES:
+            self.map()
+            self.timeline.append(FRAME_SAMPLES - own, kind=SpanKind.SILENCE)
+
+    def map(self) -> None:
+        """Bring the timeline up to date: only words and silence need it."""
+        self.timeline.append(self.unmapped, kind=SpanKind.LIVE)
+        self.unmapped = 0
 
 
 class Line:
@@ -122,12 +136,8 @@ class Line:
             round(capabilities.nominal_delay_s / FRAME_S) + EXTRA_FRAMES
         )
         self._prefix_frames = round(capabilities.silence_prefix_s / FRAME_S)
-        rules = self._rules
-        self._window = SendWindow(
-            acks=self._acks,
-            window=rules.window_frames,
-            speed=None if self._acks else rules.speed,
-        )
+        # Only where nothing is acknowledged.
+        self._pace = SendWindow(acks=False, window=1, speed=self._rules.speed)
 
     def connected(self, capabilities: Capabilities) -> None:
         """Begin with the model's connection: some want to hear silence first."""
@@ -137,9 +147,9 @@ class Line:
     # -- from the client -----------------------------------------------------------
 
     @property
-    def full(self) -> bool:
-        """Whether no more audio should be read for now."""
-        return len(self._queue) >= self._rules.queue_frames
+    def waiting(self) -> int:
+        """Frames and marks in the queue."""
+        return len(self._queue)
 
     def push(self, frame: Frame, own: int = FRAME_SAMPLES) -> None:
         """Queue a frame of which the first `own` samples are the client's."""
@@ -168,16 +178,22 @@ class Line:
         if isinstance(entry, Mark):
             self._queue.popleft()
             return self._reached(entry)
-        wait_s = self._window.wait_s(self.in_flight, now)
-        if wait_s:
-            self.retry_at = now + wait_s
-        if wait_s != 0.0:
+        if not self._may_send(now):
             return None
         self._queue.popleft()
-        self._window.sent()
         frame, own = entry
         self._goes(own, now)
         return frame
+
+    def _may_send(self, now: float) -> bool:
+        if self._acks:
+            return self.in_flight < self._rules.window_frames
+        wait_s = self._pace.wait_s(0, now)
+        if wait_s:
+            self.retry_at = now + wait_s
+            return False
+        self._pace.sent()
+        return True
 
     def _reached(self, mark: Mark) -> Action:
         if mark.kind is MarkKind.RESET:
@@ -191,10 +207,7 @@ class Line:
 
     def _goes(self, own: int, now: float) -> None:
         epoch = self._epochs[-1]
-        if own:
-            epoch.timeline.append(own, kind=SpanKind.LIVE)
-        if own < FRAME_SAMPLES:
-            epoch.timeline.append(FRAME_SAMPLES - own, kind=SpanKind.SILENCE)
+        epoch.went(own)
         if self._acks:
             self.in_flight += 1
             epoch.flying.append((own, now))
@@ -229,7 +242,9 @@ class Line:
 
     def client_s(self, stream_s: float) -> float:
         """Seconds of the client's audio for a time of the model, in this epoch."""
-        return self._epochs[0].timeline.media_time(stream_s)
+        epoch = self._epochs[0]
+        epoch.map()
+        return epoch.timeline.media_time(stream_s)
 
     def flushed(self, token: int) -> list[Mark]:
         """Take the marks that a confirmation covers, in order."""

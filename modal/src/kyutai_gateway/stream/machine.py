@@ -107,6 +107,9 @@ class StreamMachine:
         """Messages for the client, in order."""
         self.ending: Ending | None = None
         """Set once, when the stream is over; the outbox is still to be sent."""
+        self.hurry = False
+        """Set when something is due soon that was not before; cleared by whoever
+        has looked at `deadline`."""
         self.words = 0
         """Words told so far."""
         self.step_delays: deque[float] = deque(maxlen=64)
@@ -123,8 +126,15 @@ class StreamMachine:
     @property
     def full(self) -> bool:
         """Whether the client should not be read for now."""
-        waiting = len(self.outbox) + len(self._early)
-        return self._line.full or waiting >= self._rules.outbox_messages
+        rules, untold = self._rules, len(self.outbox) + len(self._early)
+        return (
+            self._line.waiting >= rules.queue_frames or untold >= rules.outbox_messages
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_action` may have something, but for a keepalive."""
+        return self._line.waiting > 0
 
     @property
     def deadline(self) -> float:
@@ -140,6 +150,7 @@ class StreamMachine:
         idle = not self._line.in_flight
         action = self._line.next(now)
         if action is None:
+            self.hurry = self.hurry or self._line.retry_at is not None
             if now < self._timers.keepalive:
                 return None
             action = KEEPALIVE
@@ -371,6 +382,7 @@ class StreamMachine:
         if self._pauses.step(event.probabilities):
             self._paused_at = self._line.samples / SAMPLE_RATE
             self._timers.vad = now + self._rules.words_follow_s
+            self.hurry = True
 
     def _word(self, event: Word, now: float) -> None:
         self._settle_ack()

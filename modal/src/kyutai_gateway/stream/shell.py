@@ -13,6 +13,7 @@ client that does not read stops the reading of the model server, and is left aft
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -74,7 +75,10 @@ class StreamShell:
         self._connection: Connection | None = None
         self._tasks: anyio.CancelScope | None = None
         self._timer: anyio.CancelScope | None = None
-        self._room = anyio.Event()
+        self._room: anyio.Event | None = None
+        # What anyio.current_time asks, without looking for the loop each time: the
+        # clock is read several times for each frame.
+        self._clock = asyncio.get_running_loop().time
         self._pushing_since: float | None = None
         self._telling_since: float | None = None
         self._closed = False
@@ -111,7 +115,7 @@ class StreamShell:
 
     def drain(self, deadline_s: float) -> None:
         """Let the stream end within so many seconds."""
-        now = anyio.current_time()
+        now = self._clock()
         self._machine.drain(deadline_s, now)
         if self._timer is not None:
             self._timer.deadline = now
@@ -129,30 +133,37 @@ class StreamShell:
                 return
             if kind != "websocket.receive":
                 continue
-            now = anyio.current_time()
+            now = self._clock()
             data, text = message.get("bytes"), message.get("text")
             if data is not None:
                 machine.binary(data if type(data) is bytes else bytes(data), now)
             elif text is not None:
                 machine.text(text, now)
-            await self._push()
+            if machine.has_work:
+                await self._push()
             if machine.outbox or machine.ending is not None:
                 await self._tell()
-            while machine.full and machine.ending is None:
-                self._room = anyio.Event()
-                await self._room.wait()
+            if machine.full:
+                await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        machine = self._machine
+        while machine.full and machine.ending is None:
+            self._room = anyio.Event()
+            await self._room.wait()
+        self._room = None
 
     async def _tell(self) -> None:
         """Send what waits for the client; close where that was the last."""
         if self._telling_since is not None or self._closed:
             return
         machine, outbox = self._machine, self._machine.outbox
-        self._telling_since = anyio.current_time()
+        self._telling_since = self._clock()
         try:
             while outbox:
                 text = outbox.popleft()
                 await self._send({"type": "websocket.send", "text": text})
-                self._telling_since = anyio.current_time()
+                self._telling_since = self._clock()
             if machine.ending is not None:
                 await self._close(machine.ending)
         except (OSError, RuntimeError):
@@ -181,7 +192,7 @@ class StreamShell:
             self._tasks.cancel()
 
     def _make_room(self) -> None:
-        if not self._machine.full:
+        if self._room is not None and not self._machine.full:
             self._room.set()
 
     # -- the model -----------------------------------------------------------------
@@ -236,13 +247,17 @@ class StreamShell:
 
     async def _hear_connection(self, connection: Connection) -> None:
         machine = self._machine
+        clock = self._clock
         async for event in connection:
-            machine.event(event, anyio.current_time())
+            machine.event(event, clock())
             if machine.outbox or machine.ending is not None:
                 await self._tell()
-            await self._push()
-            self._look_at_clock()
-            self._measure()
+            if machine.has_work:
+                await self._push()
+            if machine.hurry:
+                self._look_at_clock()
+            if machine.step_delays:
+                self._measure()
 
     def _measure(self) -> None:
         machine = self._machine
@@ -261,7 +276,7 @@ class StreamShell:
         machine, connection = self._machine, self._connection
         try:
             while True:
-                now = anyio.current_time()
+                now = self._clock()
                 action = machine.next_action(now)
                 if action is None:
                     break
@@ -286,6 +301,7 @@ class StreamShell:
 
     def _look_at_clock(self) -> None:
         """See whether something is due sooner than the timer knows."""
+        self._machine.hurry = False
         timer = self._timer
         if timer is not None and self._machine.deadline < timer.deadline:
             timer.deadline = self._machine.deadline
@@ -293,12 +309,14 @@ class StreamShell:
     async def _keep_time(self) -> None:
         machine = self._machine
         while True:
-            now = anyio.current_time()
-            deadline = max(machine.deadline, now + SHORTEST_WAIT_S)
+            now = self._clock()
+            # Frames move deadlines back and forth; nobody looks at them each time.
+            deadline = min(machine.deadline, now + self._rules.wedged_s / 2)
+            deadline = max(deadline, now + SHORTEST_WAIT_S)
             with anyio.CancelScope(deadline=deadline) as self._timer:
                 await anyio.sleep_forever()
             self._timer = None
-            now = anyio.current_time()
+            now = self._clock()
             self._check_stuck(now)
             machine.tick(now, blocked=self._telling_since is not None)
             # Whoever keeps the time must not be kept waiting.

@@ -124,9 +124,22 @@ class TestResampler:
         for size in sizes:
             out.append(resampler.push(samples[position : position + size]))
             position += size
-            assert -1e-9 <= resampler.lag_s < 0.004
+            assert -1e-9 <= resampler.lag_s <= resampler.longest_lag_s
         out.append(resampler.finish())
-        assert np.allclose(np.concatenate(out), expected, atol=1e-6)
+        assert np.array_equal(np.concatenate(out), expected)
+        assert resampler.longest_lag_s < 0.006
+
+    @pytest.mark.parametrize("rate", [44_101, 47_999])
+    def test_odd_rates_are_converted_too(self, rate: int) -> None:
+        samples = sweep(rate)
+        resampler = Resampler(rate)
+        out = [resampler.push(samples[at : at + 997]) for at in range(0, rate, 997)]
+        out.append(resampler.finish())
+        converted = np.concatenate(out)
+        expected = sweep(24_000)
+        assert len(converted) == len(expected)
+        error = (converted - expected)[100:-100]
+        assert 10 * np.log10(np.mean(expected**2) / np.mean(error**2)) > 85
 
     @pytest.mark.parametrize("rates", [(0, 24_000), (48_000, -1), (24_000, 24_000)])
     def test_impossible_rates(self, rates: tuple[int, int]) -> None:
@@ -138,7 +151,10 @@ class TestResampler:
     ) -> None:
         monkeypatch.setitem(sys.modules, "scipy.signal", None)
         with pytest.raises(BackendUnavailable, match=r"kyutai-stream\[resample\]"):
-            Resampler(48_000)
+            Resampler(44_101)
+        # Everything that is common needs none.
+        for rate in (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000):
+            Resampler(rate)
 
 
 def test_audio_that_is_a_little_too_loud_is_clipped() -> None:

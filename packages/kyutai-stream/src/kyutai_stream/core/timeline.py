@@ -21,6 +21,9 @@ __all__ = ["Span", "SpanKind", "TimelineMap"]
 KEPT_SAMPLES = 120 * SAMPLE_RATE
 """How far back times can be asked for: no recogniser's words are older."""
 
+EARLY_S = 0.2
+"""How much too early a word may be dated."""
+
 JOIN_TOLERANCE_S = 0.0005
 """Media times this close to the expected ones continue a span (rounding of
 timestamps in milliseconds)."""
@@ -105,6 +108,24 @@ class TimelineMap:
             return found.media_time
         beyond = stream_s * SAMPLE_RATE - found.sample
         return found.media_time + max(0.0, beyond) / SAMPLE_RATE
+
+    def word_start(self, stream_s: float) -> float:
+        """Media seconds for the begin of a word.
+
+        Recognisers date words on their grid, up to two steps early: one that seems
+        to begin in fed silence just before audio begins with that audio.
+        """
+        found = self._span_at(stream_s)
+        if found is None or found.kind not in STANDING:
+            return self.media_time(stream_s)
+        position = stream_s * SAMPLE_RATE
+        for span in self._spans:
+            if span.kind in STANDING or span.sample <= position:
+                continue
+            if span.sample - position <= EARLY_S * SAMPLE_RATE:
+                return span.media_time
+            break
+        return found.media_time
 
     def kind(self, stream_s: float) -> SpanKind | None:
         """Say what was sent at a time of the sent stream; None if nothing was."""

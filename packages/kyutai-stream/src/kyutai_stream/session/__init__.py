@@ -42,6 +42,7 @@ class Session:
         self._resampler: Resampler | None = None
         if self._format.sample_rate != MODEL_RATE:
             self._resampler = Resampler(self._format.sample_rate, MODEL_RATE)
+            runner.machine.align(self._resampler.longest_lag_s)
         self._ended = False
         self._pushing = anyio.ResourceGuard("pushing to")
         self._reading = anyio.ResourceGuard("iterating over")
@@ -204,6 +205,9 @@ def _pieces(
     mono: Samples, media_time: float | None, rate: int
 ) -> Iterator[tuple[Samples, float | None]]:
     step = max(1, round(PIECE_S * rate))
+    if len(mono) <= step:
+        yield mono, media_time
+        return
     for begin in range(0, len(mono), step):
         at = media_time if media_time is None else media_time + begin / rate
         yield mono[begin : begin + step], at

@@ -77,6 +77,9 @@ class Feeder:
         """Whether audio of the caller went out in this epoch."""
         self._again_until = 0
         """Position up to which audio was sent before."""
+        self.lead_samples = 0
+        """Silence fed before audio that follows a flush: the resampler's lag, so that
+        frames fill with the packet that ends them and not with the one after."""
         self.ring = AudioRing()
         self.map = TimelineMap()
         self._sounded = False
@@ -235,6 +238,8 @@ class Feeder:
         if jump > JITTER_S and self._has_fed and not self._skipped:
             wanted = min(jump, self._options.gap_silence_s) - self._fed_silence_s
             self._silence(round(wanted * SAMPLE_RATE))
+        if not (self._framer.pending or self.touched):
+            self._lead_in(np.zeros(self.lead_samples, np.float32), piece.media_time)
         again = piece.position < self._again_until
         kind = SpanKind.REPLAY if again else SpanKind.LIVE
         self.map.append(samples, kind=kind, media_time=piece.media_time)

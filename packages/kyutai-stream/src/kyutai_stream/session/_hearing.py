@@ -115,7 +115,7 @@ class Hearing:
         ledger.word_out(event.start)
         if timeline.kind(event.start) is SpanKind.PRIME:
             return False
-        start = timeline.media_time(event.start)
+        start = timeline.word_start(event.start)
         dropped = self._join.dropped
         text, start = self._join.admit(event.text, start)
         self._meter.duplicates_dropped += self._join.dropped - dropped
@@ -160,6 +160,8 @@ class Hearing:
     ) -> None:
         """Take the begin or end of speech, from a backend that knows it."""
         at = timeline.media_time(event.at)
+        if event.active:
+            at = timeline.word_start(event.at)
         ledger.voice(event.at if event.active else None)
         if event.active:
             if not self._speaking:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 
 from ..core import FRAME_S, SAMPLE_RATE
@@ -72,6 +73,8 @@ class Keeper:
         self._settled = 0.0
         """Media seconds up to which all words are surely out."""
         self._settled_at = SettledAt.SOUND_EDGE
+        self._lost_until = -math.inf
+        """Media seconds where the latest gap ends: no later one begins before it."""
         self._backlog_s = options.cold_start_s
 
     @property
@@ -89,9 +92,11 @@ class Keeper:
         """Forget audio that will not be sent again."""
         feeder, ledger = self._feeder, link.ledger
         settled = feeder.map.media_time(ledger.settled_s)
-        self._settled = max(self._settled, min(settled, self._ring.media_end()))
-        by_word = ledger.settled_by_word
-        self._settled_at = SettledAt.WORD if by_word else SettledAt.HEARING
+        settled = min(settled, self._ring.media_end())
+        if settled > self._settled:
+            self._settled = settled
+            by_word = ledger.settled_by_word
+            self._settled_at = SettledAt.WORD if by_word else SettledAt.HEARING
         keep = feeder.map.media_time(ledger.replay_from_s(OVERLAP_S)) - SEAM_SEARCH_S
         if self._restarts.keeps_audio:
             keep = min(keep, self._hearing.last_word_start - OVERLAP_S)
@@ -193,6 +198,7 @@ class Keeper:
 
     def _lose(self, start: float, end: float, reason: str) -> float:
         self._settled = max(end, self._settled)
+        self._lost_until = max(end, self._lost_until)
         for gap in self._gaps.lose(start, end, reason):
             self._emit(gap)
         return max(0.0, end - start)
@@ -205,7 +211,7 @@ class Keeper:
                 # Words are dated on the recogniser's grid, up to a step early.
                 self._settled = ring.sound_end(settled + FRAME_S, WORD_S)
             case SettledAt.HEARING:
-                begin = ring.sound_start(settled, WORD_S)
+                begin = max(ring.sound_start(settled, WORD_S), self._lost_until)
                 word = self._hearing.last_word_start
                 is_out = begin < settled and word > begin - 2 * FRAME_S
                 end = ring.sound_end(settled, WORD_S)

@@ -134,10 +134,27 @@ class SessionMachine:
         done, self._fulfilled = self._fulfilled, []
         return done
 
+    def align(self, lag_s: float) -> None:
+        """Note how far the resampler may be behind, seconds."""
+        self._feeder.lead_samples = math.ceil(lag_s * SAMPLE_RATE)
+
     @property
     def is_ready(self) -> bool:
         """Whether the connection may be sent audio."""
         return self._link is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether news of the connection may let something go on.
+
+        Else it is not worth waking the feeder for each of the recogniser's steps.
+        """
+        feeder, link = self._feeder, self._link
+        if link is None or link.is_resetting or link.is_draining:
+            return True
+        if feeder.next_out is not None or feeder.has_marks or feeder.frame_is_complete:
+            return True
+        return self._absence.is_over
 
     @property
     def has_work(self) -> bool:

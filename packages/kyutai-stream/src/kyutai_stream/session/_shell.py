@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 
 import anyio
 
-from ..backend import Backend, Connection, ConnectRequest
+from ..backend import Backend, Connection, ConnectRequest, Pause, Progress
 from ..errors import (
     BackendUnavailable,
     ConnectFailed,
@@ -218,11 +218,13 @@ class Runner:
         raise failures[0]
 
     async def _receive(self, connection: Connection, ready: anyio.Event) -> None:
+        machine = self.machine
         async for event in connection:
-            self.machine.receive(event, anyio.current_time())
-            if self.machine.is_ready:
+            machine.receive(event, anyio.current_time())
+            if machine.is_ready:
                 ready.set()
-            self._work.notify()
+            if machine.is_busy or not isinstance(event, Pause | Progress):
+                self._work.notify()
             await self._publish()
         raise ConnectionLost("the recogniser ended the connection")
 

@@ -242,8 +242,13 @@ class Engine:
         self._wake(now)
 
     def _wake(self, now: float) -> None:
-        if self._turn is None and self._next_turn is None:
-            self._next_turn = now + self._idle_turn_s
+        if self._turn is not None:
+            return
+        # A turn may be due much later, for a stream that is to be served late.
+        soon = now + self._idle_turn_s
+        self._next_turn = (
+            soon if self._next_turn is None else min(soon, self._next_turn)
+        )
 
     def _shuffle(self, number: int, reset: bool) -> random.Random | None:
         redecoding = self.model.redecoding

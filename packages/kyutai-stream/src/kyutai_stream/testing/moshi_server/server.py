@@ -53,6 +53,7 @@ class FakeMoshiServer:
         timers: The server's time limits.
         keep_audio: Whether connections keep all samples that came in.
         path: Path of the stream.
+        port: TCP port; 0 for a free one.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FakeMoshiServer:
         timers: Timers | None = None,
         keep_audio: bool = False,
         path: str = "/api/asr-streaming",
+        port: int = 0,
     ) -> None:
         self.model = model
         """The configuration."""
@@ -84,7 +86,7 @@ class FakeMoshiServer:
         self._timers = timers or Timers()
         self._keep_audio = keep_audio
         self._path = path
-        self._port = 0
+        self._port = port
         # Whose sockets are not closed yet.
         self._live: set[FakeConnection] = set()
         self._sockets: WeakSet[WatchedConnection] = WeakSet()

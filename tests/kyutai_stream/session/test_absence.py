@@ -13,14 +13,12 @@ from kyutai_stream import (
     SessionOptions,
     StateChanged,
 )
+from kyutai_stream.backend import Voice, Word
 from kyutai_stream.core import SAMPLE_RATE
 from kyutai_stream.errors import AuthError, CapacityError
 from kyutai_stream.session._actions import Leaving
 
 from .driver import Driver
-
-OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
-NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
 
 
 class TestRetries:
@@ -104,6 +102,20 @@ class TestIdle:
         driver.require_whole()
         assert driver.states[3:] == ["reconnecting", "ready", "closed"]
         assert len(driver.connections) == 2
+        assert driver.sent_again_s() == 0
+
+    def test_not_within_an_utterance(self) -> None:
+        capabilities = Capabilities(acks=True, endpointing=True)
+        options = SessionOptions(idle_release_s=1.0)
+        driver = Driver(capabilities=capabilities, options=options)
+        driver.noise(0.5)
+        driver.receive(Voice(active=True, at=0.0))
+        driver.receive(Word(index=0, text="well", start=0.0))
+        driver.quiet(4.0)
+        assert driver.left == []
+        driver.receive(Voice(active=False, at=0.5))
+        driver.quiet(0.1)
+        assert driver.left == [Leaving.IDLE]
 
     def test_the_quiet_before_the_first_sound_is_sent_along(self) -> None:
         driver = Driver()

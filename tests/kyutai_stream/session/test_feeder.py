@@ -7,7 +7,6 @@ import pytest
 from attrs import evolve
 
 from kyutai_stream import (
-    Capabilities,
     FinalReason,
     SessionOptions,
 )
@@ -19,9 +18,6 @@ from kyutai_stream.core import FRAME_S
 from kyutai_stream.session._actions import AskFlush
 
 from .driver import KYUTAI, LOUD, Driver, positions
-
-OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
-NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
 
 
 class TestFlush:
@@ -133,6 +129,17 @@ class TestFlush:
         driver.wait(2.0)
         assert set(driver.fulfilled) == {mark}
         assert driver.text == "ba"
+
+    def test_after_a_loss_it_is_asked_for_while_audio_flows(self) -> None:
+        driver = Driver()
+        driver.say("ba")
+        driver.frozen = True
+        mark = driver.machine.request_flush()
+        driver.wait(0.1)
+        driver.lose()
+        driver.frozen = False
+        driver.say("be bi bo bu")
+        assert mark in driver.fulfilled
 
     def test_without_a_connection_it_waits(self) -> None:
         driver = Driver(up=False)

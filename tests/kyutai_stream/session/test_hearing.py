@@ -29,7 +29,6 @@ from kyutai_stream.session._machine import SessionMachine
 from .driver import Driver
 
 OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
-NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
 
 
 class TestVoice:
@@ -65,6 +64,14 @@ class TestVoice:
         assert final.reason is FinalReason.ENDPOINT
         assert final.end == pytest.approx(11.5)
 
+    def test_its_pauses_close_segments_and_are_no_ends(self) -> None:
+        machine = self.ready()
+        machine.receive(Voice(active=True, at=1.0), 0.0)
+        machine.receive(Word(index=0, text="hello", start=1.0), 0.0)
+        machine.receive(Pause(probabilities=(1.0,), horizons_s=(2.0,)), 0.0)
+        kinds = [type(event).__name__ for event in machine.events()]
+        assert kinds == ["SpeechStarted", "Partial", "Final"]
+
     def test_voice_without_words_is_still_speech(self) -> None:
         machine = self.ready()
         machine.receive(Voice(active=True, at=0.5), 0.0)
@@ -97,6 +104,8 @@ def test_a_word_is_never_dated_before_the_last_one() -> None:
     driver.wait(2.0)
     (final,) = driver.finals
     assert [word.start for word in final.words] == pytest.approx([2.0, 2.0])
+    driver.receive(Word(index=2, text="earlier", start=1.5))
+    assert driver.events[-1].start == 2.0  # type: ignore[union-attr]
 
 
 def test_nothing_in_a_word_is_no_word() -> None:
@@ -118,6 +127,7 @@ def test_an_end_of_another_word_changes_nothing() -> None:
     driver.end()
     (final,) = driver.finals
     assert final.words[0].end == pytest.approx(0.9)
+    assert driver.machine.metrics(driver.now).word_latency.count == 1
 
 
 def test_silence_of_the_stream_closes_a_segment() -> None:

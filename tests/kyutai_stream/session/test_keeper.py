@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from kyutai_stream import (
     Capabilities,
@@ -15,7 +16,7 @@ from kyutai_stream.backend import (
 )
 from kyutai_stream.core import FRAME_S, SAMPLE_RATE
 
-from .driver import Driver
+from .driver import KYUTAI, Driver
 
 OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
 NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
@@ -101,6 +102,12 @@ class TestReplay:
         metrics = driver.machine.metrics(driver.now)
         assert metrics.skipped_quiet_s > 14
         assert driver.frames_sent_s() < 6
+        # No silence stands for it, and the surroundings of sounds are kept.
+        assert driver.fed_silence_s() < 0.72 + 0.08
+        sent = driver.was_sent()
+        begin = driver.words[1].begin
+        assert sent[begin - 6000 : begin].all()
+        assert sent[: driver.words[0].end + 6000].all()
 
     def test_without_acknowledgements_ten_seconds_are_sent_again(self) -> None:
         driver = Driver(capabilities=NO_ACKS, options=SessionOptions(deaf=None))
@@ -186,6 +193,47 @@ class TestTooMuch:
         assert gap.start == 0.0
         assert gap.end == pytest.approx(driver.first_sent(1) / SAMPLE_RATE, abs=0.001)
         assert gap.end == pytest.approx(15.0, abs=0.1)
+
+    @pytest.mark.parametrize("word_s", [0.3, 0.6])
+    def test_a_gap_begins_with_the_word_that_was_cut(self, word_s: float) -> None:
+        driver = self.overflowing()
+        driver.quiet(1.0)
+        # Heard to its middle, less the delay.
+        driver.say("ba", word_s=word_s, gap_s=0.48 - word_s / 2)
+        self.overflow(driver)
+        (gap,) = driver.gaps
+        assert gap.start == pytest.approx(1.0, abs=0.021)
+
+    def test_or_behind_the_word_that_came_out(self) -> None:
+        driver = self.overflowing()
+        driver.quiet(1.0)
+        driver.noise(0.4)
+        driver.receive(Word(index=0, text="soon", start=1.0))
+        driver.quiet(0.1)
+        self.overflow(driver)
+        (gap,) = driver.gaps
+        assert gap.start == pytest.approx(1.4, abs=0.021)
+
+    def test_or_where_a_flush_brought_all_out(self) -> None:
+        driver = self.overflowing()
+        driver.capabilities = evolve(KYUTAI, self_flushing=True)
+        driver.say("ba", gap_s=0.0)
+        driver.machine.request_flush()
+        driver.wait(0.1)
+        self.overflow(driver)
+        (gap,) = driver.gaps
+        assert gap.start == pytest.approx(0.3, abs=0.001)
+
+    def overflowing(self) -> Driver:
+        return Driver(options=SessionOptions(replay_s=5.0, cold_start_s=5.0))
+
+    def overflow(self, driver: Driver) -> None:
+        driver.up = False
+        driver.lose()
+        driver.say("da de di do du " * 6)
+        driver.up = True
+        driver.wait(5.0)
+        driver.end()
 
     def test_pushing_with_patience_loses_nothing(self) -> None:
         driver = Driver(up=False, try_push=False)

@@ -12,12 +12,12 @@ from kyutai_stream import (
 )
 from kyutai_stream.backend import (
     Flushed,
+    Progress,
 )
 from kyutai_stream.core import FRAME_S, SAMPLE_RATE
 
 from .driver import KYUTAI, Driver
 
-OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
 NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
 
 
@@ -48,6 +48,28 @@ class TestHalfOpen:
         driver.end()
         driver.require_whole()
         assert driver.failures == ["the recogniser acknowledged nothing for 5 s"]
+
+    def test_one_that_is_slow_is_not(self) -> None:
+        driver = Driver()
+        driver.wait(0.02)
+        driver.frozen = True
+        driver.noise(1.5)
+        for frames in (1, 2, 3):
+            driver.wait(3.0)
+            driver.receive(Progress(frames_processed=frames, lag_frames=13))
+        assert driver.failures == []
+        driver.wait(5.1)
+        assert len(driver.failures) == 1
+
+    def test_the_time_without_audio_does_not_count(self) -> None:
+        driver = Driver()
+        driver.say("ba")
+        driver.wait(20.0)
+        driver.frozen = True
+        driver.noise(4.5)
+        assert driver.failures == []
+        driver.noise(1.0)
+        assert len(driver.failures) == 1
 
     def test_a_reader_who_was_slow_is_an_excuse(self) -> None:
         driver = Driver()

@@ -9,7 +9,6 @@ import pytest
 from attrs import evolve
 
 from kyutai_stream import (
-    Capabilities,
     SessionOptions,
     StateChanged,
 )
@@ -24,9 +23,6 @@ from kyutai_stream.session._actions import Leaving, Wait
 from kyutai_stream.session._machine import SessionMachine
 
 from .driver import KYUTAI, Driver
-
-OWN_ENDPOINTS = Capabilities(acks=True, endpointing=True)
-NO_ACKS = Capabilities(acks=False, nominal_delay_s=0.48)
 
 
 class TestStates:

@@ -12,19 +12,24 @@ No `from __future__ import annotations` here: the SDK looks at the annotations.
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import modal
 
 from kyutai_gateway import pins
-from kyutai_gateway.deployment import Deployment, check_workspace
+from kyutai_gateway.deployment import Deployment, DeploymentError, check_workspace
 
 REQUIREMENTS = Path(__file__).parent / "deploy" / "requirements.txt"
 
-if modal.is_local():
-    check_workspace(os.environ)
-chosen = Deployment.read(os.environ)
+try:
+    if modal.is_local():
+        check_workspace(os.environ)
+    chosen = Deployment.read(os.environ)
+except DeploymentError as exc:
+    # One line instead of a page of traceback.
+    sys.exit(f"Not deployed. {exc}")
 
 app = modal.App(pins.APP)
 weights = modal.Volume.from_name(pins.WEIGHTS_VOLUME, create_if_missing=True)

@@ -67,6 +67,7 @@ SYSTEM_PACKAGES = (
     "git",
     "libopus-dev",
     "libssl-dev",
+    "make",
     "pkg-config",
     "python3-dev",
     "rustup",

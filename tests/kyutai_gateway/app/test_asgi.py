@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from kyutai_gateway.stream import StreamRules
 from kyutai_stream.testing.tones import VOCABULARY, Utterance
 
 Open = Callable[..., Any]
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 
 SCOPE: Message = {"type": "websocket", "path": "/v1/stream", "headers": []}
 

@@ -109,6 +109,8 @@ async def running_gateway(
     finally:
         with anyio.CancelScope(shield=True):
             await gateway.end(signal.SIGKILL)
+        # Shown where the test has failed.
+        print(gateway.log)  # noqa: T201
 
 
 class Demo:

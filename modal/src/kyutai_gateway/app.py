@@ -17,12 +17,11 @@ What is below `/v1` wants credentials. No framework: ASGI messages are read with
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     contextmanager,
     nullcontext,
-    suppress,
 )
 from typing import Literal, Protocol
 
@@ -34,7 +33,8 @@ from . import http
 from .auth import Credentials
 from .http import Answer
 from .logs import log
-from .metrics import Metrics, Sample
+from .metrics import Metrics
+from .pages import PAGES
 from .stream import (
     Ending,
     Message,
@@ -310,88 +310,49 @@ class Gateway:
     # -- HTTP ----------------------------------------------------------------------
 
     async def _http(self, scope: Message, send: Send) -> None:
-        method, path = scope.get("method"), scope.get("path")
-        pages: dict[str, Callable[[], Awaitable[Answer]]] = {
-            "/livez": self._livez,
-            "/readyz": self._readyz,
-            "/capacity": self._capacity,
-            "/metrics": self._metrics_page,
-            "/v1/warm": self._warm,
-        }
-        page = pages.get(path if isinstance(path, str) else "")
-        if page is None:
-            answer = Answer(status=404, body="there is no such page\n")
-            if path == STREAM_PATH:
-                headers = {"upgrade": "websocket"}
-                what = "this is a websocket\n"
-                answer = Answer(status=426, body=what, headers=headers)
-        elif method not in ("GET", "HEAD"):
-            headers = {"allow": "GET, HEAD"}
-            answer = Answer(status=405, body="only GET and HEAD\n", headers=headers)
-        elif path == "/v1/warm" and not self._admitted(scope):
-            answer = Answer(status=401, body=BAD_CREDENTIALS)
-        else:
-            answer = await page()
+        answer = await self._answer(scope)
         try:
-            await http.send_answer(answer, send, head=method == "HEAD")
+            await http.send_answer(answer, send, head=scope.get("method") == "HEAD")
         except OSError:
             # It did not wait for the answer.
             return
 
-    async def _livez(self) -> Answer:
-        return Answer(body="alive\n")
+    async def _answer(self, scope: Message) -> Answer:
+        path = scope.get("path")
+        page = PAGES.get(path if isinstance(path, str) else "")
+        if path == STREAM_PATH:
+            headers = {"upgrade": "websocket"}
+            return Answer(status=426, body="this is a websocket\n", headers=headers)
+        if page is None:
+            return Answer(status=404, body="there is no such page\n")
+        if scope.get("method") not in ("GET", "HEAD"):
+            headers = {"allow": "GET, HEAD"}
+            return Answer(status=405, body="only GET and HEAD\n", headers=headers)
+        if path == "/v1/warm" and not self._admitted(scope):
+            return Answer(status=401, body=BAD_CREDENTIALS)
+        return await page(self)
 
-    async def _readyz(self) -> Answer:
-        if self.unready:
-            return Answer(status=503, body=f"{self.unready}\n")
-        return Answer(body="ready\n")
+    @property
+    def upstream(self) -> Upstream:
+        """The model server."""
+        return self._upstream
 
-    async def _capacity(self) -> Answer:
-        return Answer.of_json(
-            {"used": self.used, "total": self.total, "draining": self.draining}
-        )
+    @property
+    def rules(self) -> StreamRules:
+        """Times and bounds."""
+        return self._rules
 
-    async def _warm(self) -> Answer:
-        began = anyio.current_time()
-        upstream = self._upstream
-        if upstream.state not in (UpstreamState.READY, UpstreamState.FAILED):
-            with (
-                anyio.move_on_after(self._rules.warm_wait_s),
-                # It will never be ready: the state says so.
-                suppress(Exception),
-            ):
-                await upstream.wait_ready()
-        ready = upstream.state is UpstreamState.READY
-        report: dict[str, object] = {
-            "ready": ready,
-            "state": upstream.state.value,
-            "waited_s": round(anyio.current_time() - began, 3),
-            "model": upstream.model,
-        }
-        cold_start = getattr(upstream, "cold_start", None)
-        if cold_start:
-            report["cold_start"] = cold_start
-        return Answer.of_json(report, status=200 if ready else 503)
+    @property
+    def received_samples(self) -> int:
+        """Samples received, of open streams too."""
+        live = sum(shell.machine.samples for shell in self._streams.values())
+        return live + self.metrics.audio_samples
 
-    async def _metrics_page(self) -> Answer:
-        text = self.metrics.render(self._samples())
-        url = getattr(self._upstream, "http_url", None)
-        if url is not None:
-            text += await http.fetch_metrics(url) or ""
-        return Answer(body=text, kind="text/plain; version=0.0.4; charset=utf-8")
-
-    def _samples(self) -> Iterator[Sample]:
-        live = [shell.machine for shell in self._streams.values()]
-        samples = sum(one.samples for one in live) + self.metrics.audio_samples
-        words = sum(one.words for one in live) + self.metrics.words
-        ready = self._upstream.state is UpstreamState.READY
-        yield "streams", "gauge", "Streams being served.", self.used
-        yield "slots", "gauge", "Streams that can be served.", self.total
-        yield "draining", "gauge", "1 while new streams are refused.", self.draining
-        yield "upstream_ready", "gauge", "1 while the model server is ready.", ready
-        audio_s = samples / SAMPLE_RATE
-        yield "audio_seconds_total", "counter", "Audio received.", audio_s
-        yield "words_total", "counter", "Words told.", words
+    @property
+    def words(self) -> int:
+        """Words told, of open streams too."""
+        live = sum(shell.machine.words for shell in self._streams.values())
+        return live + self.metrics.words
 
     def _admitted(self, scope: Message) -> bool:
         if self._credentials.admit(scope.get("headers") or ()):

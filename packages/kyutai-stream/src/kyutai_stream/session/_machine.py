@@ -223,6 +223,7 @@ class SessionMachine:
         if why is Leaving.IDLE:
             self._absence.went_idle()
             self._keeper.expect_cold_start()
+            self._keeper.keep_quiet(self._options.pre_roll_s)
             self._change(SessionState.IDLE, "")
 
     def end(self, now: float, detail: str = "") -> None:
@@ -252,6 +253,8 @@ class SessionMachine:
             action = self._restarts.next_action(link, feeder, self._hearing, now)
             if action is not None:
                 return action
+            if now >= self._idle_due and self._may_leave(link):
+                return Leave(why=Leaving.IDLE)
             self._pull(link, now)
         return self._put_out(link, now) or self._rest(link, now)
 
@@ -340,13 +343,16 @@ class SessionMachine:
         due = min(link.due, self.end_due, link.keepalive_due)
         if self._feeder.unflushed:
             due = min(due, self._stall_due)
-        elif not (link.owes or self._hearing.is_open):
-            if now >= self._idle_due:
-                return Leave(why=Leaving.IDLE)
+        elif self._may_leave(link):
             due = min(due, self._idle_due)
         if now >= link.keepalive_due:
             return AskKeepalive()
         return Wait(until=due)
+
+    def _may_leave(self, link: Link) -> bool:
+        """Whether nothing would be lost by giving the place back."""
+        waits = self._feeder.unflushed or link.owes or self._hearing.is_open
+        return not (waits or self._feeder.has_marks)
 
     @property
     def _stall_due(self) -> float:

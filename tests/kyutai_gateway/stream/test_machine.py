@@ -234,6 +234,22 @@ def test_a_client_that_does_not_read_is_not_the_models_fault() -> None:
     actions(one)
     for now in (8.0, 16.0, 24.0):
         one.tick(now, blocked=True)
+    # It is read again: the model has its time anew.
+    one.tick(24.6)
+    one.tick(31.9)
+    assert one.ending is None
+    one.tick(32.0)
+    one.tick(32.5)
+    assert one.ending.reason == "upstream_wedged"
+
+
+def test_a_model_that_owes_nothing_is_not_dead() -> None:
+    one = machine(idle_timeout_s=1000)
+    one.binary(FRAME * 2, 0)
+    actions(one)
+    step(one, 2, 0.1)
+    for now in (8.0, 9.0, 100.0, 101.0):
+        one.tick(now)
     assert one.ending is None
 
 

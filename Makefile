@@ -32,6 +32,7 @@ lock: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.stt_client
+	$(BIN)/python -m benchmarks.gateway
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak_stt

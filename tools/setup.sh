@@ -93,6 +93,7 @@ step_lock() {
     .venv/bin/uv lock --upgrade
     .venv/bin/uv export -q --all-packages --all-extras --no-extra local --all-groups --no-emit-workspace \
         --no-emit-project --no-header --format requirements-txt -o requirements/dev.txt >/dev/null
+    .venv/bin/python modal/deploy/lock.py
     say "requirements/dev.txt refreshed; run make setup"
 }
 

@@ -35,6 +35,7 @@ def test_a_short_run_gives_every_figure() -> None:
 
 def test_a_frame_is_known_however_it_was_packed() -> None:
     from benchmarks._gateway_upstream import frame_of, stream_of
+
     from kyutai_stream.wire.moshi import encode_audio
 
     frame = frame_of(37, np.full(1920, 0.1, np.float32))

@@ -132,6 +132,10 @@ class TestIdle:
         driver.wait(61.0)
         assert driver.states[-1] == "idle"
         assert driver.machine.connect_due(driver.now) == math.inf
+        driver.say("be")
+        driver.end()
+        driver.require_whole()
+        assert driver.sent_again_s() == 0
 
     def test_quiet_is_neither_kept_nor_lost(self) -> None:
         driver = Driver()

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyutai_stream import Capabilities, DeafRules, SessionOptions, open_session
+from kyutai_stream.backend import Draining
 from kyutai_stream.core import FRAME_S, SAMPLE_RATE
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend
 from kyutai_stream.testing.virtual_time import run_virtual
@@ -37,7 +38,7 @@ steps = st.lists(
     st.tuples(
         st.sampled_from(
             ["say", "say", "say", "quiet", "mute", "jump", "lose", "down", "flush"]
-            + ["freeze", "noise", "burst"]
+            + ["freeze", "noise", "burst", "drain", "slow"]
         ),
         st.floats(0.0, 1.0),
     ),
@@ -77,9 +78,14 @@ def play(driver: Driver, script: list[Step]) -> Driver:
                 driver.frozen = True
                 driver.wait(much * 10)
                 driver.frozen = False
+            case "drain":
+                if driver.machine.is_ready:
+                    driver.receive(Draining(deadline_s=0.2 + much * 5))
+            case "slow":
+                driver.starts_in_s = much * 5
             case "flush":
                 driver.machine.request_flush()
-    driver.wait(6.0)
+    driver.wait(driver.starts_in_s + 6.0)
     driver.end()
     return driver
 
@@ -152,7 +158,7 @@ class TestAnythingMayHappen:
             acks=True, nominal_delay_s=0.48, resettable=resettable
         )
         driver = Driver(
-            options=SessionOptions(deaf=deaf, idle_release_s=5.0),
+            options=SessionOptions(deaf=deaf),
             capabilities=capabilities,
         )
         play(driver, script)

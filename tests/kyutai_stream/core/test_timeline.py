@@ -93,6 +93,42 @@ class TestKinds:
         assert timeline.media_time(4.0) == pytest.approx(4.0, abs=1e-9)
 
 
+class TestWordStarts:
+    """Recognisers date words up to two steps early."""
+
+    def muted(self) -> TimelineMap:
+        """A second of sound, one of silence, then sound from 30 s on."""
+        timeline = TimelineMap()
+        timeline.append(RATE, kind=SpanKind.LIVE)
+        timeline.append(RATE, kind=SpanKind.SILENCE)
+        timeline.append(RATE, kind=SpanKind.LIVE, media_time=30.0)
+        return timeline
+
+    def test_a_word_in_sound_is_where_it_is(self) -> None:
+        assert self.muted().word_start(0.5) == pytest.approx(0.5)
+        assert self.muted().word_start(2.25) == pytest.approx(30.25)
+        assert TimelineMap().word_start(1.5) == 1.5
+
+    def test_a_word_just_before_sound_begins_with_it(self) -> None:
+        assert self.muted().word_start(1.85) == pytest.approx(30.0)
+
+    def test_a_word_deep_in_silence_belongs_to_what_was_before(self) -> None:
+        assert self.muted().word_start(1.2) == pytest.approx(1.0)
+
+    def test_behind_the_last_sound_too(self) -> None:
+        timeline = TimelineMap()
+        timeline.append(RATE, kind=SpanKind.LIVE)
+        timeline.append(RATE, kind=SpanKind.SILENCE)
+        assert timeline.word_start(1.99) == pytest.approx(1.0)
+
+    def test_priming_between_does_not_hide_the_sound(self) -> None:
+        timeline = TimelineMap()
+        timeline.append(RATE, kind=SpanKind.SILENCE, media_time=5.0)
+        timeline.append(RATE // 20, kind=SpanKind.PRIME, media_time=5.0)
+        timeline.append(RATE, kind=SpanKind.REPLAY, media_time=8.0)
+        assert timeline.word_start(0.97) == pytest.approx(8.0)
+
+
 kinds = st.sampled_from(list(SpanKind))
 jumps = st.none() | st.floats(0, 60)
 
@@ -107,3 +143,6 @@ def test_media_time_never_runs_back(
         timeline.append(count, kind=kind, media_time=media_time)
     times = [timeline.media_time(step * 0.04) for step in range(600)]
     assert times == sorted(times)
+    starts = [timeline.word_start(step * 0.04) for step in range(600)]
+    assert starts == sorted(starts)
+    assert all(start >= at for start, at in zip(starts, times, strict=True))

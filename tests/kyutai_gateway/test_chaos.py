@@ -286,7 +286,8 @@ class TestTheGateway:
     async def test_it_drains_and_another_takes_its_place(self) -> None:
         heard = await suffer(lambda it: it.restart(drain=True))
         heard.require_whole(LONG)
-        assert heard.metrics is not None and heard.metrics.reconnects >= 1
+        assert heard.metrics is not None
+        assert heard.metrics.usage.connections >= 2
 
     async def test_streams_are_asked_to_move_now_and_then(self) -> None:
         rules = StreamRules(max_stream_s=6.0, rotation_notice_s=4.0)
@@ -340,11 +341,6 @@ class TestTheGateway:
 
 
 class TestColdStart:
-    @pytest.mark.xfail(
-        strict=True,
-        reason="while its model starts, the gateway accepts streams and says nothing;"
-        " after 3 s the client takes it for an older one, without acknowledgements",
-    )
     async def test_a_minute_until_the_model_is_there(self) -> None:
         said = sentences(140)
         async with FakeMoshiServer(speed=3.0) as moshi:

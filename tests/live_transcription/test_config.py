@@ -209,4 +209,6 @@ def test_settings_of_the_recogniser() -> None:
         LT_STT_BACKEND="moshi-server", LT_STT_URL="ws://s", LT_STT_API_KEY="key"
     )
     assert settings.stt_config() == {"url": "ws://s", "api_key": "key"}
+    settings = read(LT_STT_BACKEND="modal", LT_STT_URL="wss://s", LT_STT_API_KEY="key")
+    assert settings.stt_config() == {"url": "wss://s", "api_key": "key"}
     assert read(LT_STT_BACKEND="activity").stt_config() == {}

@@ -51,6 +51,9 @@ __all__ = ["Gateway", "Settings", "create_app"]
 
 STREAM_PATH = "/v1/stream"
 
+ACCEPT = {"type": "websocket.accept", "headers": [(b"kyutai-protocol", b"1")]}
+"""Tells clients at once what they talk to: `ready` may come much later."""
+
 LEFT_OVER_S = 5.0
 """After the deadline of a drain, for the close of what is still there."""
 
@@ -225,7 +228,7 @@ class Gateway:
             await self._turn_away(code, send)
             return
         with self._place():
-            await send({"type": "websocket.accept"})
+            await send(ACCEPT)
             await self._serve(receive, send)
 
     def _refusal(self, scope: Message) -> Answer | None:
@@ -241,7 +244,7 @@ class Gateway:
         # Told before the close: some proxies lose its code.
         text = error(code, REFUSALS[code], retryable=True)
         try:
-            await send({"type": "websocket.accept"})
+            await send(ACCEPT)
             await send({"type": "websocket.send", "text": text})
             close = {"code": CLOSE_CODES[code], "reason": code}
             await send({"type": "websocket.close", **close})

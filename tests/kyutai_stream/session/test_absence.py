@@ -13,7 +13,7 @@ from kyutai_stream import (
     SessionOptions,
     StateChanged,
 )
-from kyutai_stream.backend import Voice, Word
+from kyutai_stream.backend import Progress, Voice, Word
 from kyutai_stream.core import SAMPLE_RATE
 from kyutai_stream.errors import AuthError, CapacityError
 from kyutai_stream.session._actions import Leaving
@@ -88,6 +88,18 @@ class TestRetries:
 
 
 class TestIdle:
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_speech_that_waits_is_sent_first(self, lost: bool) -> None:
+        # The server took longer to come than the place is kept without sound.
+        driver = Driver(starts_in_s=0.0 if lost else 90.0)
+        driver.say("ba be bi")
+        if lost:
+            driver.starts_in_s = 90.0
+            driver.lose()
+        driver.wait(95.0)
+        driver.end()
+        driver.require_whole()
+
     def test_the_place_is_given_back_and_taken_again(self) -> None:
         driver = Driver()
         driver.say("ba be")
@@ -178,6 +190,19 @@ class TestIdle:
 
 
 class TestEnd:
+    def test_sending_the_same_again_is_no_progress(self) -> None:
+        driver = Driver()
+        driver.frozen = True
+        driver.say("ba be bi bo bu")
+        driver.machine.end_input(driver.now)
+        ended = driver.now
+        while not driver.over and driver.now < ended + 100:
+            driver.wait(0.1)
+            if driver.machine.is_ready:
+                driver.receive(Progress(frames_processed=3, lag_frames=0))
+                driver.lose()
+        assert driver.now - ended <= 31.0
+
     def test_all_words_come_first(self) -> None:
         driver = Driver()
         driver.say("ba be", gap_s=0.0)

@@ -176,6 +176,17 @@ class TestAnythingMayHappen:
             near = slice(max(0, word.begin - 1920), word.end + 1920)
             assert word.text in shown or gaps[near].any(), f"{word} is missing"
 
+    @calm
+    @given(steps, st.sampled_from([KYUTAI, BLIND, GATEWAY]), st.floats(1.0, 8.0))
+    def test_a_place_that_is_given_back_soon(
+        self, script: list[Step], capabilities: Capabilities, release_s: float
+    ) -> None:
+        options = SessionOptions(idle_release_s=release_s)
+        driver = play(Driver(options=options, capabilities=capabilities), script)
+        require_accounts(driver)
+        assert driver.gaps == []
+        assert driver.text == driver.said
+
 
 @calm
 @given(

@@ -42,7 +42,7 @@ class TestDraining:
         told = driver.now
         driver.noise(8.0)
         assert driver.left == [Leaving.DRAINING]
-        assert driver.attempts[1] - told == pytest.approx(4.0, abs=0.05)
+        assert driver.attempts[1] - told == pytest.approx(2.0, abs=0.05)
 
     def test_a_short_deadline_leaves_some_time(self) -> None:
         driver = Driver()
@@ -50,7 +50,7 @@ class TestDraining:
         driver.receive(Draining(deadline_s=1.0))
         told = driver.now
         driver.noise(2.0)
-        assert driver.attempts[1] - told == pytest.approx(0.5, abs=0.05)
+        assert driver.attempts[1] - told == pytest.approx(0.4, abs=0.05)
 
     @pytest.mark.parametrize("waits", [True, False])
     def test_failures_before_it_are_forgotten(self, waits: bool) -> None:

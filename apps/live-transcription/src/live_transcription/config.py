@@ -158,7 +158,8 @@ class Settings:
                 "key": self.modal_key,
                 "secret": self.modal_secret,
             }
-        else:
+        if self.stt_backend != "modal" or not self.modal_key:
+            # A self-hosted gateway may want one key instead of Modal's two.
             given["api_key"] = self.stt_api_key
         return {name: value for name, value in given.items() if value}
 

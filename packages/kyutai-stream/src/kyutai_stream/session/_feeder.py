@@ -122,9 +122,9 @@ class Feeder:
         return self.ring.skip(samples)
 
     @property
-    def replays(self) -> bool:
-        """Whether audio is being sent again."""
-        return self.ring.cursor < self._again_until
+    def brings_news(self) -> bool:
+        """Whether audio goes out that never did before, and more of it waits."""
+        return self.ring.waiting > 0 and self.ring.cursor > self._again_until
 
     @property
     def frame_is_complete(self) -> bool:

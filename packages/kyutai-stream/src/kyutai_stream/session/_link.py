@@ -9,8 +9,9 @@ from ..backend import Capabilities
 from ..core import FRAME_S, Ledger, SendWindow
 from .options import SessionOptions
 
-DRAIN_MARGIN_S = 1.0
-"""Left before a draining server's deadline."""
+DRAIN_MARGIN_S = 4.0
+"""Left before a draining server's deadline, at most 0.6 of the time there is: servers
+take no more audio for some seconds before they close."""
 
 
 class Link:
@@ -104,7 +105,7 @@ class Link:
 
     def draining(self, deadline_s: float, now: float) -> None:
         """Note that the server will close it."""
-        self._drain_at = now + deadline_s - min(DRAIN_MARGIN_S, deadline_s / 2)
+        self._drain_at = now + deadline_s - min(DRAIN_MARGIN_S, 0.6 * deadline_s)
 
     # -- what is the case --------------------------------------------------------------
 

@@ -351,8 +351,11 @@ class SessionMachine:
 
     def _may_leave(self, link: Link) -> bool:
         """Whether nothing would be lost by giving the place back."""
-        waits = self._feeder.unflushed or link.owes or self._hearing.is_open
-        return not (waits or self._feeder.has_marks)
+        feeder = self._feeder
+        # After a cold start longer than the patience, speech may still wait.
+        sound = feeder.ring.quiet_run() < feeder.ring.waiting
+        owed = feeder.unflushed or feeder.has_marks or link.owes
+        return not (sound or owed or self._hearing.is_open)
 
     @property
     def _stall_due(self) -> float:
@@ -444,7 +447,7 @@ class SessionMachine:
         self._link = None
 
     def _note_news(self, now: float) -> None:
-        if self._feeder.ring.waiting and not self._feeder.replays:
+        if self._feeder.brings_news:
             self._absence.news(now)
 
     def _fulfil(self, token: int | None) -> None:

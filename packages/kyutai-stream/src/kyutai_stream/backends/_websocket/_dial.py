@@ -190,6 +190,11 @@ class Socket:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
+    def header(self, name: str) -> str | None:
+        """A header of the server's answer to the handshake; None if it is missing."""
+        response = self._connection.response
+        return None if response is None else response.headers.get(name)
+
     async def send(self, message: bytes | str) -> None:
         """Send one message; waits while the peer does not read.
 

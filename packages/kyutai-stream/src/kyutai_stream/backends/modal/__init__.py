@@ -31,6 +31,9 @@ __all__ = ["Dialect", "ModalBackend", "workspace_url"]
 
 DEFAULT_PATH = "/v1/stream"
 
+PROTOCOL_HEADER = "kyutai-protocol"
+"""In a gateway's answer to the handshake: the protocol that it will speak."""
+
 LABEL = "kyutai-stt-rust-kyutaisttrustservice-serve"
 """What Modal makes of the names of app, class and method."""
 
@@ -146,6 +149,9 @@ class ModalBackend:
             socket, url, dialect=self._dialect, known=self.capabilities
         )
         try:
+            if self._dialect == "auto" and socket.header(PROTOCOL_HEADER) == "1":
+                # It will say `ready`, however long its model takes to start.
+                self._said_ready[url] = True
             await connection.wait_ready(self._patience_s(url))
             self._learn(url, connection.says_ready)
         except BaseException:

@@ -161,24 +161,19 @@ class AudioReceiver:
             drift_ppm=self._timing.drift_ppm,
         )
 
-    @property
-    def framer(self) -> Framer:
-        """Where audio from elsewhere can be added to the same timeline."""
-        return self._framer
-
     def set_format(self, sample_rate: int, frame_samples: int) -> None:
         """Hand out other frames from now on; media time goes on.
 
         Raises:
             ValueError: If rate or length cannot be.
         """
+        self._framer.flush()
         framer = Framer(
             self._emit,
             sample_rate=sample_rate,
             frame_samples=frame_samples,
             start_ticks=self._framer.ticks,
         )
-        self._framer.flush()
         self._decoder.close()
         self._decoder = self._open(sample_rate)
         self._scratch = np.zeros(LONGEST_TICKS // framer.step, np.float32)
@@ -194,6 +189,12 @@ class AudioReceiver:
         self._timing.observe(packet.timestamp, now)
         for released in self._order.push(packet, now):
             self._take(released)
+
+    def add_decoded(self, chunk: AudioChunk, now: float) -> None:
+        """Take audio that was decoded elsewhere, at our rate, into the timeline."""
+        self._arrived_at = self._heard_at = now
+        self._framer.skip(chunk.gap_samples * self._framer.step)
+        self._framer.add(chunk.samples)
 
     def tick(self, now: float) -> None:
         """Do what is due: give up holes, hand out the frame before a pause."""

@@ -47,8 +47,8 @@ class Pair:
 async def until(condition: Callable[[], bool]) -> None:
     """aiortc and the inlet tell nobody; so it has to be looked at."""
     with anyio.fail_after(15):
-        while not condition():
-            await anyio.sleep(0.01)  # noqa: ASYNC110  # there is no event
+        while not condition():  # noqa: ASYNC110  # there is no event
+            await anyio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -101,8 +101,8 @@ async def test_the_contract_with_this_aiortc(tmp_path: Path) -> None:
             assert second.ssrc == first.ssrc
             # The far end hears from us.
             with anyio.fail_after(5):
-                while not await reports(pair.publisher):
-                    await anyio.sleep(0.05)  # noqa: ASYNC110  # there is no event
+                while not await reports(pair.publisher):  # noqa: ASYNC110  # no event
+                    await anyio.sleep(0.05)
             await pair.publisher.close()
             with anyio.fail_after(5):
                 await ended.wait()

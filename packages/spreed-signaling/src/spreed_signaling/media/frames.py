@@ -53,25 +53,20 @@ class Framer:
         self._emit = emit
         self._size = frame_samples
         room = LONGEST_TICKS // self.step
-        self._buffer = np.zeros(frame_samples + room, np.float32)
-        self._fill = 0
+        self.buffer: npt.NDArray[np.float32] = np.zeros(
+            frame_samples + room, np.float32
+        )
+        """The next samples are to be written from `fill`; there is room for 120 ms."""
+        self.fill = 0
+        """Samples in the buffer, which wait for the rest of their frame."""
         self._start = self._end = start_ticks // self.step
         self._concealed: list[tuple[int, int]] = []
         self._level: int | None = None
 
-    @property
-    def pending(self) -> int:
-        """Samples that wait for the rest of their frame."""
-        return self._fill
-
-    def space(self) -> npt.NDArray[np.float32]:
-        """Where the next samples are to be written; room for 120 ms at least."""
-        return self._buffer[self._fill :]
-
     def wrote(
         self, count: int, *, concealed: bool = False, level: int | None = None
     ) -> None:
-        """`count` samples were written to `space`.
+        """`count` samples were written to `buffer` from `fill`.
 
         Args:
             count: Samples, at most 120 ms.
@@ -79,19 +74,19 @@ class Framer:
             level: The sender's own statement, dBov.
         """
         if concealed and count:
-            self._concealed.append((self._fill, self._fill + count))
+            self._concealed.append((self.fill, self.fill + count))
         if level is not None and (self._level is None or level > self._level):
             self._level = level
-        self._fill += count
+        self.fill += count
         self.ticks += count * self.step
-        if self._fill >= self._size:
+        if self.fill >= self._size:
             self._cut_full(level)
 
     def skip(self, ticks: int) -> None:
         """So much is missing here and stays so."""
         self.ticks += ticks
         place = self.ticks // self.step
-        if place > self._start + self._fill:
+        if place > self._start + self.fill:
             self.flush()
             self._start = place
 
@@ -100,31 +95,31 @@ class Framer:
         most = LONGEST_TICKS // self.step
         for at in range(0, len(samples), most):
             part = samples[at : at + most]
-            self.space()[: len(part)] = part
+            self.buffer[self.fill : self.fill + len(part)] = part
             self.wrote(len(part))
 
     def flush(self) -> None:
         """Hand out what there is of a frame."""
-        if self._fill:
-            self._cut(self._fill)
-            self._fill = 0
+        if self.fill:
+            self._cut(self.fill)
+            self.fill = 0
             self._level = None
 
     def _cut_full(self, level: int | None) -> None:
         at = 0
-        while self._fill - at >= self._size:
+        while self.fill - at >= self._size:
             self._cut(self._size, at)
             at += self._size
             # What is left is of the packet that was written last.
             self._level = level
-        rest = self._fill - at
-        self._buffer[:rest] = self._buffer[at : self._fill]
-        self._fill = rest
+        rest = self.fill - at
+        self.buffer[:rest] = self.buffer[at : self.fill]
+        self.fill = rest
         self._level = level if rest else None
 
     def _cut(self, count: int, at: int = 0) -> None:
         chunk = AudioChunk(
-            samples=self._buffer[at : at + count].copy(),
+            samples=self.buffer[at : at + count].copy(),
             sample_rate=self.sample_rate,
             media_time_s=self._start / self.sample_rate,
             gap_samples=self._start - self._end,

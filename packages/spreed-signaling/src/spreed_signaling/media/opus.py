@@ -49,18 +49,22 @@ class Decoder(Protocol):
     can_conceal: bool
     """Whether `recover` and `conceal` do anything."""
 
-    def decode(self, payload: bytes, out: npt.NDArray[np.float32]) -> int:
-        """Decode a packet into `out`, shape `(n,)`; negative if it is invalid.
+    def decode(self, payload: bytes, out: npt.NDArray[np.float32], at: int = 0) -> int:
+        """Decode a packet into `out`, shape `(n,)`, from `at`; negative if invalid.
 
-        `out` must have room for 120 ms. Never raises because of the payload.
+        There must be room for 120 ms. Never raises because of the payload.
         """
 
     def recover(
-        self, following: bytes, out: npt.NDArray[np.float32], samples: int
+        self,
+        following: bytes,
+        out: npt.NDArray[np.float32],
+        samples: int,
+        at: int = 0,
     ) -> int:
         """Decode a lost packet from the FEC data of the one after it."""
 
-    def conceal(self, out: npt.NDArray[np.float32], samples: int) -> int:
+    def conceal(self, out: npt.NDArray[np.float32], samples: int, at: int = 0) -> int:
         """Go on with what was heard last, fading; multiples of 2.5 ms."""
 
     def reset(self) -> None:
@@ -154,6 +158,8 @@ class OpusDecoder:
         error = ctypes.c_int(0)
         self._library = library
         self._state: int | None = None
+        self._out: npt.NDArray[np.float32] | None = None
+        self._address = 0
         if sample_rate in RATES:
             self._state = library.create(sample_rate, 1, ctypes.byref(error))
         if self._state is None:
@@ -162,20 +168,24 @@ class OpusDecoder:
     def __del__(self) -> None:
         self.close()
 
-    def decode(self, payload: bytes, out: npt.NDArray[np.float32]) -> int:
+    def decode(self, payload: bytes, out: npt.NDArray[np.float32], at: int = 0) -> int:
         """See `Decoder`."""
         # Without data libopus would conceal; an empty payload is no lost packet.
-        return self._call(payload, out, len(out), 0) if payload else -1
+        return self._call(payload, out, len(out) - at, at, 0) if payload else -1
 
     def recover(
-        self, following: bytes, out: npt.NDArray[np.float32], samples: int
+        self,
+        following: bytes,
+        out: npt.NDArray[np.float32],
+        samples: int,
+        at: int = 0,
     ) -> int:
         """See `Decoder`."""
-        return self._call(following, out, samples, 1)
+        return self._call(following, out, samples, at, 1)
 
-    def conceal(self, out: npt.NDArray[np.float32], samples: int) -> int:
+    def conceal(self, out: npt.NDArray[np.float32], samples: int, at: int = 0) -> int:
         """See `Decoder`."""
-        return self._call(None, out, samples, 0)
+        return self._call(None, out, samples, at, 0)
 
     def reset(self) -> None:
         """See `Decoder`."""
@@ -193,13 +203,17 @@ class OpusDecoder:
         payload: bytes | None,
         out: npt.NDArray[np.float32],
         samples: int,
+        at: int,
         fec: int,
     ) -> int:
-        if self._state is None or samples > len(out):
+        if self._state is None or not 0 < samples <= len(out) - at:
             return -1
+        if out is not self._out:
+            # Asking for an address costs as much as decoding silence does.
+            self._out, self._address = out, out.ctypes.data
         size = 0 if payload is None else len(payload)
         return self._library.decode(
-            self._state, payload, size, out.ctypes.data, samples, fec
+            self._state, payload, size, self._address + 4 * at, samples, fec
         )
 
 
@@ -225,10 +239,10 @@ class AvDecoder:
         self._ready: list[npt.NDArray[np.float32]] = []
         self.reset()
 
-    def decode(self, payload: bytes, out: npt.NDArray[np.float32]) -> int:
+    def decode(self, payload: bytes, out: npt.NDArray[np.float32], at: int = 0) -> int:
         """See `Decoder`."""
         wanted = read_packet(payload).ticks * self._rate // _RTP_RATE
-        if not 0 < wanted <= len(out):
+        if not 0 < wanted <= len(out) - at:
             return -1
         try:
             for frame in self._codec.decode(av.Packet(payload)):
@@ -241,17 +255,21 @@ class AvDecoder:
         if len(ready) < wanted:
             # The decoder dropped something: keep the time.
             ready = np.concatenate([np.zeros(wanted - len(ready), np.float32), ready])
-        out[:wanted] = ready[:wanted]
+        out[at : at + wanted] = ready[:wanted]
         self._ready = [ready[wanted:]]
         return wanted
 
     def recover(
-        self, following: bytes, out: npt.NDArray[np.float32], samples: int
+        self,
+        following: bytes,
+        out: npt.NDArray[np.float32],
+        samples: int,
+        at: int = 0,
     ) -> int:
         """See `Decoder`."""
         return 0
 
-    def conceal(self, out: npt.NDArray[np.float32], samples: int) -> int:
+    def conceal(self, out: npt.NDArray[np.float32], samples: int, at: int = 0) -> int:
         """See `Decoder`."""
         return 0
 

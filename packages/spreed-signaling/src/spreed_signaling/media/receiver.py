@@ -200,14 +200,14 @@ class AudioReceiver:
         """Do what is due: give up holes, hand out the frame before a pause."""
         for released in self._order.poll(now):
             self._take(released)
-        if self._framer.pending and self._arrived_at is not None:
+        if self._framer.fill and self._arrived_at is not None:
             if now >= self._arrived_at + _PAUSE_S:
                 self._framer.flush()
 
     def deadline(self, now: float) -> float | None:
         """When `tick` is due, seconds of the caller's clock; None if nothing waits."""
         due = self._order.deadline(now)
-        if self._framer.pending and self._arrived_at is not None:
+        if self._framer.fill and self._arrived_at is not None:
             pause_at = self._arrived_at + _PAUSE_S
             return pause_at if due is None else min(due, pause_at)
         return due
@@ -275,8 +275,9 @@ class AudioReceiver:
         left = missing - known - self._guess(missing - known)
         self._framer.skip(left)
         if known:
-            samples = known // self._framer.step
-            got = self._decoder.recover(following, self._framer.space(), samples)
+            framer = self._framer
+            samples = known // framer.step
+            got = self._decoder.recover(following, framer.buffer, samples, framer.fill)
             if got == samples:
                 self._counters.recovered += 1
                 self._counters.recovered_ticks += known
@@ -290,8 +291,9 @@ class AudioReceiver:
         ticks = most // _STEP_TICKS * _STEP_TICKS
         if ticks <= 0 or not self._decoder.can_conceal:
             return 0
-        samples = ticks // self._framer.step
-        if self._decoder.conceal(self._framer.space(), samples) != samples:
+        framer = self._framer
+        samples = ticks // framer.step
+        if self._decoder.conceal(framer.buffer, samples, framer.fill) != samples:
             return 0
         self._framer.wrote(samples, concealed=True)
         self._concealed_run += ticks
@@ -307,7 +309,7 @@ class AudioReceiver:
         if silent and self._may_skip(facts.ticks):
             samples = self._skip(payload, facts.ticks)
         else:
-            samples = self._decoder.decode(payload, framer.space())
+            samples = self._decoder.decode(payload, framer.buffer, framer.fill)
         if samples <= 0:
             return self._play_nothing(facts, overlap)
         self._concealed_run = 0
@@ -330,11 +332,12 @@ class AudioReceiver:
         """Drop what was heard before; returns what is left."""
         framer = self._framer
         heard = min(samples, -(-overlap // framer.step))
-        rest = framer.space()[heard:samples].copy()
+        at = framer.fill
+        rest = framer.buffer[at + heard : at + samples].copy()
         if len(rest):
             # An odd overlap: the part of a sample goes into the next gap.
             framer.skip(heard * framer.step - overlap)
-            framer.space()[: len(rest)] = rest
+            framer.buffer[framer.fill : framer.fill + len(rest)] = rest
         return len(rest)
 
     def _may_skip(self, ticks: int) -> bool:
@@ -347,17 +350,17 @@ class AudioReceiver:
 
         Every now and then one is decoded, because a level is only a claim.
         """
-        space = self._framer.space()
+        buffer, at = self._framer.buffer, self._framer.fill
         if self._skipped_in_row % _PROBE_EVERY == 0:
             self._decode_skipped()
-            samples = self._decoder.decode(payload, space)
-            heard = space[: max(samples, 0)]
+            samples = self._decoder.decode(payload, buffer, at)
+            heard = buffer[at : at + max(samples, 0)]
             if float(np.dot(heard, heard)) > _QUIET_POWER * len(heard):
                 self._silent_ticks = self._skipped_in_row = 0
                 return samples
         else:
             samples = ticks // self._framer.step
-            space[:samples] = 0
+            buffer[at : at + samples] = 0
             self._skipped.append(payload)
             self._counters.skipped_ticks += ticks
         self._skipped_in_row += 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spreed_signaling.media import SAMPLE_RATE, AudioChunk
-from spreed_signaling.media.opus import AvDecoder
+from spreed_signaling.media.opus import AvDecoder, open_decoder
 from spreed_signaling.media.receiver import AudioReceiver
 
 from .opus_streams import Extensions, Floats, Packet, Stream, encode, tone, voice
@@ -112,6 +112,16 @@ def test_a_clean_stream_is_exact_frames_without_delay() -> None:
     assert heard.times == pytest.approx(expected)
     assert heard.check() == 100 * 480
     assert heard.concealed_ms == 0 and not heard.gaps
+
+
+def test_frames_join_without_a_seam() -> None:
+    heard = play(spoken()).finish()
+    decoder = open_decoder(SAMPLE_RATE)
+    out = np.zeros(5_760, np.float32)
+    whole = []
+    for payload in spoken().payloads[:100]:
+        whole.append(out[: decoder.decode(payload, out)].copy())
+    assert np.array_equal(heard.signal(), np.concatenate(whole))
 
 
 def test_what_is_left_of_a_frame_comes_when_packets_stop() -> None:

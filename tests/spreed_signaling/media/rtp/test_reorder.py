@@ -95,6 +95,15 @@ def test_a_duplicate_of_a_held_packet() -> None:
     assert buffer.stats.duplicates == 1
 
 
+def test_a_network_that_sends_everything_twice() -> None:
+    buffer = Buffer()
+    for number in range(100):
+        assert push(buffer, number, number * 0.02) == [number]
+        assert push(buffer, number, number * 0.02 + 0.001) == []
+    assert buffer.stats.duplicates == 100
+    assert buffer.stats.restarts == 0
+
+
 def test_no_more_than_sixteen_are_held() -> None:
     buffer = Buffer()
     push(buffer, 0, 0.0)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Audio in and out: received frames to model-ready chunks, files to tracks.
+"""Audio in and out: what a chunk is, aiortc's frames to chunks, files to tracks.
 
-This is the path through aiortc's own jitter buffer and decoder. Resampling
-keeps its state across frames (FFmpeg's resampler), so that there is no click at
-their borders.
+`FrameConverter` serves streams whose packets cannot be had: audio through aiortc's
+own jitter buffer and decoder. Resampling keeps its state across frames (FFmpeg's
+resampler), so that there is no click at their borders.
 """
 
 from __future__ import annotations

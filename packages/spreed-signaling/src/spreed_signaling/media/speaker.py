@@ -88,8 +88,8 @@ class Speaker:
         self._received = self._gaps = self._dropped = 0
         self._ended = False
         self._listening = False
-        self._receiver = AudioReceiver(self._put, reorder_wait_s=reorder_wait_s)
-        """One timeline for all peer connections (used by the subscription)."""
+        self._reorder_wait_s = reorder_wait_s
+        self._opened: AudioReceiver | None = None
         self._converter = FrameConverter()
         """Where packets cannot be had."""
         self._latest: AudioChunk | None = None
@@ -103,14 +103,20 @@ class Speaker:
     @property
     def stats(self) -> SpeakerStats:
         """Counters so far."""
-        receiver = self._receiver.stats
         latest = self._latest
-        return SpeakerStats(
+        stats = SpeakerStats(
             received_s=self._received / _TICKS,
             gap_s=self._gaps / _TICKS,
             dropped_s=self._dropped / _TICKS,
             requests=self._requests,
             connected=self._connected,
+            level_dbfs=-math.inf if latest is None else latest.level_dbfs,
+        )
+        if self._opened is None:
+            return stats
+        receiver = self._opened.stats
+        return attrs.evolve(
+            stats,
             packets=receiver.packets.received,
             lost=receiver.packets.lost,
             late=receiver.packets.late,
@@ -121,7 +127,6 @@ class Speaker:
             errors=receiver.errors,
             jitter_s=receiver.jitter_s,
             drift_ppm=receiver.drift_ppm,
-            level_dbfs=-math.inf if latest is None else latest.level_dbfs,
         )
 
     async def audio(
@@ -169,6 +174,13 @@ class Speaker:
 
     # For the subscription.
 
+    @property
+    def _receiver(self) -> AudioReceiver:
+        """One timeline for all peer connections; opened when somebody listens."""
+        if self._opened is None:
+            self._opened = AudioReceiver(self._put, reorder_wait_s=self._reorder_wait_s)
+        return self._opened
+
     def _put(self, chunk: AudioChunk) -> None:
         """Add a chunk; never blocks."""
         length = _ticks(chunk, len(chunk.samples))
@@ -205,6 +217,9 @@ class Speaker:
         except ValueError as exc:
             raise UsageError(str(exc)) from None
         self._converter = FrameConverter(sample_rate)
+        while self._chunks and self._chunks[0].sample_rate != sample_rate:
+            # Left over from a consumer with other wishes.
+            self._drop_oldest()
 
     def _report(self, *, requests: int, connected: bool) -> None:
         """Note how the subscription is doing."""
@@ -213,7 +228,8 @@ class Speaker:
 
     def _end(self) -> None:
         """There will be no more audio."""
-        self._receiver.finish(anyio.current_time())
+        if self._opened is not None:
+            self._opened.finish(anyio.current_time())
         self._ended = True
         self._wake.set()
 

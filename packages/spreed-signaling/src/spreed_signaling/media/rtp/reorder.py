@@ -100,7 +100,7 @@ class ReorderBuffer(Generic[P]):
         self._ssrc: int | None = None
         self._held: dict[int, tuple[P, float]] = {}
         self._given_up: dict[int, float] = {}
-        self._old: tuple[int, int] = (-1, 0)
+        self._old_number = self._old_run = 0
         self._reordered_at = -_QUIET_S
         self._reorder_s = 0.0
         self._began_at: float | None = None
@@ -143,6 +143,7 @@ class ReorderBuffer(Generic[P]):
         if ahead == 0 and not self._held:
             # The usual case, and the only one that must be cheap.
             self._expected = (packet.sequence_number + 1) & 0xFFFF
+            self._old_run = 0
             return [Released(packet, now)]
         if ahead >= 0x8000:
             return self._take_old(packet, now, 0x10000 - ahead)
@@ -196,7 +197,7 @@ class ReorderBuffer(Generic[P]):
             self._began_at = now
         self._ssrc = packet.ssrc
         self._expected = (packet.sequence_number + 1) & 0xFFFF
-        self._old = (-1, 0)
+        self._old_run = 0
         released.append(Released(packet, now, restarted=True))
         return released
 
@@ -210,10 +211,10 @@ class ReorderBuffer(Generic[P]):
             # The wait was too short by what passed since; next time it is longer.
             self._noticed(now, self.wait_s(now) + now - given_up_at)
             return self.poll(now)
-        last, in_a_row = self._old
-        follows = packet.sequence_number == (last + 1) & 0xFFFF
-        self._old = (packet.sequence_number, in_a_row + 1 if follows else 1)
-        if self._old[1] >= _RESTART_AFTER:
+        follows = packet.sequence_number == (self._old_number + 1) & 0xFFFF
+        self._old_number = packet.sequence_number
+        self._old_run = self._old_run + 1 if follows else 1
+        if self._old_run >= _RESTART_AFTER:
             return self._restart(packet, now)
         self._duplicates += 1
         return self.poll(now)
@@ -250,7 +251,7 @@ class ReorderBuffer(Generic[P]):
             lost = 0
             self._expected = (self._expected + 1) & 0xFFFF
         if released:
-            self._old = (-1, 0)
+            self._old_run = 0
         return released
 
     def _give_up(self, now: float) -> list[Released[P]]:

@@ -146,13 +146,18 @@ class Publisher:
 
 
 async def send_all(
-    publishers: Sequence[Publisher], payloads: Sequence[bytes], count: int
+    publishers: Sequence[Publisher],
+    payloads: Sequence[bytes],
+    count: int,
+    *,
+    together: bool,
 ) -> None:
-    """Send so many packets each, in real time, spread over the 20 ms."""
+    """Send so many packets each, in real time, at once or spread over the 20 ms."""
     start = anyio.current_time() + PACKET_S
+    spread = 0.0 if together else 1 / len(publishers)
     for number in range(count):
         for index, publisher in enumerate(publishers):
-            due = start + (number + index / len(publishers)) * PACKET_S
+            due = start + (number + index * spread) * PACKET_S
             ahead = due - anyio.current_time()
             if ahead > 0.0005:
                 await anyio.sleep(ahead)

@@ -70,6 +70,7 @@ class Case:
     seconds: float
     warm_up_s: float
     profile: bool
+    together: bool
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -89,6 +90,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--paths", nargs="+", default=list(PATHS), choices=PATHS)
     parser.add_argument("--seconds", type=float, default=15.0, help="measured, a row")
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before")
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="the packets of all speakers at once instead of spread over 20 ms",
+    )
     parser.add_argument("--profile", action="store_true", help="where the CPU goes")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     return parser.parse_args(arguments)
@@ -111,6 +117,7 @@ def _cases(options: argparse.Namespace) -> Iterable[Case]:
                     seconds=options.seconds,
                     warm_up_s=options.warm_up,
                     profile=options.profile,
+                    together=options.together,
                 )
 
 
@@ -137,7 +144,7 @@ async def _measure(case: Case, payloads: list[bytes]) -> tuple[Row, list[Row]]:
         for publisher, answer in zip(publishers, answers, strict=True):
             await publisher.accept(answer)
         assert json.loads(await anext(lines)) == "ready"
-        await send_all(publishers, payloads, count)
+        await send_all(publishers, payloads, count, together=case.together)
         await anyio.sleep(1)
         await child.stdin.send(b"done\n")
         figures = json.loads(await anext(lines))

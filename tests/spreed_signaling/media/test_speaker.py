@@ -95,6 +95,24 @@ async def test_what_nobody_heard_between_two_consumers_is_a_gap() -> None:
     assert assert_consistent([first, *chunks]) == feed.position
 
 
+async def test_another_format_goes_on_in_the_same_time() -> None:
+    feed = Feed()
+    async with aclosing(feed.speaker.audio()) as audio:
+        feed.put(0)
+        await anext(audio)
+    feed.put(1)
+    async with aclosing(feed.speaker.audio(sample_rate=48_000)) as audio:
+        # At the new rate: what waited at the old one is missing.
+        samples = np.zeros(960, np.float32)
+        feed.speaker._put(
+            AudioChunk(samples=samples, sample_rate=48_000, media_time_s=1.0)
+        )
+        chunk = await anext(audio)
+    assert chunk.gap_samples == 48_000 // 2
+    assert chunk.sample_rate == 48_000
+    assert feed.speaker.stats.dropped_s == 0.5
+
+
 async def test_one_consumer_at_a_time() -> None:
     feed = Feed()
     feed.put(0)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Audio in and out: received frames to model-ready chunks, files to tracks.
+"""Audio in and out: what a chunk is, aiortc's frames to chunks, files to tracks.
 
-This is the path through aiortc's own jitter buffer and decoder. Resampling
-keeps its state across frames (FFmpeg's resampler), so that there is no click at
-their borders.
+`FrameConverter` serves streams whose packets cannot be had: audio through aiortc's
+own jitter buffer and decoder. Resampling keeps its state across frames (FFmpeg's
+resampler), so that there is no click at their borders.
 """
 
 from __future__ import annotations
 
 import fractions
 import logging
+import math
 from collections.abc import Generator
 from pathlib import Path
 
@@ -61,16 +62,32 @@ class AudioChunk:
     gap_samples: int = 0
     """Samples missing right before this chunk. Samples plus gaps are media time:
     silence is never invented here."""
+    concealed_ms: float = 0.0
+    """How much of it was lost and is recovered or guessed from what is around it."""
+    audio_level: int | None = None
+    """Loudest level that the sender stated for its packets, dBov (-127 silence to 0,
+    RFC 6464); None if it states none."""
+
+    @property
+    def level_dbfs(self) -> float:
+        """Mean level, dB of full scale; a full-scale square wave has 0."""
+        count = len(self.samples)
+        energy = float(np.dot(self.samples, self.samples)) / count if count else 0.0
+        return 10 * math.log10(energy) if energy > 0 else -math.inf
 
 
 class FrameConverter:
-    """Turns decoded WebRTC frames into 24 kHz mono float32 chunks.
+    """Turns decoded WebRTC frames into mono float32 chunks.
 
     One converter makes one timeline, across peer connections: samples and gaps
     handed out add up to media time. The resampler holds back up to 1 ms.
+
+    Args:
+        sample_rate: Of the chunks, Hz.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
+        self._rate = sample_rate
         self._resampler: av.AudioResampler | None = None
         self._input: tuple[str, str, int] | None = None
         self._position = 0
@@ -100,7 +117,10 @@ class FrameConverter:
         start = self._position + gap
         self._position = start + len(samples)
         return AudioChunk(
-            samples=samples, media_time_s=start / SAMPLE_RATE, gap_samples=gap
+            samples=samples,
+            sample_rate=self._rate,
+            media_time_s=start / self._rate,
+            gap_samples=gap,
         )
 
     def _prepare(self, frame: av.AudioFrame) -> list[npt.NDArray[np.float32]]:
@@ -113,12 +133,12 @@ class FrameConverter:
         # All channels are kept: FFmpeg's mix to mono is not an average, it would
         # make two equal channels 3 dB too loud.
         self._resampler = av.AudioResampler(
-            format="flt", layout=frame.layout.name, rate=SAMPLE_RATE
+            format="flt", layout=frame.layout.name, rate=self._rate
         )
         return [] if before is None else _arrays(before.resample(None))
 
     def _gap_before(self, frame: av.AudioFrame, now: float) -> int:
-        """Samples at 24 kHz that are missing before this frame."""
+        """Samples of ours that are missing before this frame."""
         rate = frame.sample_rate
         since_s = 0.0 if self._heard_at is None else now - self._heard_at
         is_first = self._heard_at is None
@@ -129,8 +149,8 @@ class FrameConverter:
             return 0
         missing = None if expected is None or pts is None else pts - expected
         if missing is None or not 0 <= missing <= _LONGEST_JUMP_S * rate:
-            return max(0, round((since_s - frame.samples / rate) * SAMPLE_RATE))
-        scaled = missing * SAMPLE_RATE + self._remainder
+            return max(0, round((since_s - frame.samples / rate) * self._rate))
+        scaled = missing * self._rate + self._remainder
         gap, self._remainder = divmod(scaled, rate)
         return gap
 

@@ -34,8 +34,10 @@ from ..protocol.negotiation import (
     SubscriptionOptions,
 )
 from ..types import IceServer
+from .inlet import Inlet
 from .peer import PublisherPeer, SubscriberPeer
 from .speaker import Speaker
+from .tap import warn_of_stock_path
 
 __all__ = ["PublisherLink", "SubscriberLink"]
 
@@ -137,9 +139,13 @@ class SubscriberLink:
             self._wake.set()
 
         def on_track(track: MediaStreamTrack) -> None:
+            assert self._peer is not None, "tracks come from the peer opened below"
+            inlet = Inlet(self._speaker._receiver, self._core.media_arrived)
+            # Right now, before any packet can come.
+            tapped = self._peer.tap(track, inlet.take)
             # A track of a peer that never connects never ends by itself.
             self._hearing = anyio.CancelScope()
-            tasks.start_soon(self._hear, track, sid, self._hearing)
+            tasks.start_soon(self._hear, track, sid, self._hearing, inlet, tapped)
 
         self._peer = SubscriberPeer(self._ice_servers, on_state, on_track)
 
@@ -148,6 +154,7 @@ class SubscriberLink:
             return
         try:
             answer = await self._peer.answer(sdp)
+            self._speaker._receiver.payload_types = self._peer.opus_payload_types
         except MediaError as exc:
             _log.warning("subscribing failed: %s", exc)
             self._core.peer_changed(sid, PeerState.FAILED, anyio.current_time())
@@ -155,8 +162,14 @@ class SubscriberLink:
         self._actions += self._core.answer_ready(sid, answer)
 
     async def _hear(
-        self, track: MediaStreamTrack, sid: str, scope: anyio.CancelScope
+        self,
+        track: MediaStreamTrack,
+        sid: str,
+        scope: anyio.CancelScope,
+        inlet: Inlet,
+        tapped: bool,
     ) -> None:
+        """Take decoded frames, or only notice the end of the track if it is tapped."""
         converter = self._speaker._converter
         converter.restart()
         try:
@@ -164,14 +177,15 @@ class SubscriberLink:
                 while True:
                     frame = await track.recv()
                     assert isinstance(frame, av.AudioFrame), "remote tracks are decoded"
-                    now = anyio.current_time()
-                    chunk = converter.convert(frame, now)
-                    self._core.media_arrived(now)
-                    if len(chunk.samples):
-                        self._speaker._put(chunk)
+                    if tapped:
+                        warn_of_stock_path("they are decoded nevertheless")
+                        tapped = False
+                    inlet.add(converter.convert(frame, anyio.current_time()))
         except MediaStreamError:
             self._core.peer_changed(sid, PeerState.FAILED, anyio.current_time())
             self._wake.set()
+        finally:
+            inlet.close()
 
     async def _close_peer(self) -> None:
         peer, self._peer = self._peer, None

@@ -28,6 +28,8 @@ from .._tasks import open_task_group
 from ..errors import MediaError
 from ..protocol.negotiation import PeerState
 from ..types import IceServer
+from .receiver import AudioPacket
+from .tap import opus_payload_types, tap_packets, warn_of_stock_path
 
 __all__ = ["Peer", "PublisherPeer", "SubscriberPeer"]
 
@@ -123,12 +125,31 @@ class SubscriberPeer(Peer):
         super().__init__(ice_servers, on_state)
         self._on_track = on_track
         self._has_track = False
+        self.opus_payload_types: frozenset[int] = frozenset()
+        """Of the latest offer."""
         self._pc.on("track", self._track_added)
 
     def _track_added(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio" and not self._has_track:
             self._has_track = True
             self._on_track(track)
+
+    def tap(
+        self, track: MediaStreamTrack, handler: Callable[[AudioPacket], None]
+    ) -> bool:
+        """Hand the packets of a track to `handler`; see `tap_packets`.
+
+        Returns:
+            Whether that is possible; if not, the track yields decoded frames.
+        """
+        if not self.opus_payload_types:
+            # Another codec: aiortc decodes it.
+            return False
+        receiver = next(one for one in self._pc.getReceivers() if one.track is track)
+        reason = tap_packets(receiver, handler)
+        if reason is not None:
+            warn_of_stock_path(reason)
+        return reason is None
 
     async def answer(self, sdp: str) -> str:
         """Take an offer and return the answer, all candidates included.
@@ -147,6 +168,7 @@ class SubscriberPeer(Peer):
         return self._pc.localDescription.sdp
 
     async def _answer(self, sdp: str) -> None:
+        self.opus_payload_types = opus_payload_types(sdp)
         offer = RTCSessionDescription(sdp=sdp, type="offer")
         await self._pc.setRemoteDescription(offer)
         if not self._pc.getTransceivers():

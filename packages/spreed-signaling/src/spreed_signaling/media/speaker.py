@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
+import anyio
 import attrs
 from attrs import frozen
 
@@ -13,10 +15,14 @@ from .._tasks import Signal
 from ..errors import UsageError
 from ..types import Participant
 from .audio import SAMPLE_RATE, AudioChunk, FrameConverter
+from .receiver import AudioReceiver
 
 __all__ = ["Speaker", "SpeakerStats"]
 
-_QUEUE_S = 10.0
+_TICKS = 48_000
+"""Parts of a second in which audio is counted: whole numbers at every rate."""
+
+_QUEUE_S = 10
 """Seconds of audio that may wait for a slow consumer. Beyond it the oldest is
 dropped, counted, and shows up as `gap_samples` of the next chunk."""
 
@@ -35,6 +41,28 @@ class SpeakerStats:
     """Offers requested from the server; more than one means trouble."""
     connected: bool
     """Whether media can flow now."""
+    packets: int = 0
+    """Packets received. Zero while audio arrives: it takes aiortc's own way."""
+    lost: int = 0
+    """Packets that did not come, or too late."""
+    late: int = 0
+    """Packets that came too late; they are among the lost."""
+    reordered: int = 0
+    """Packets that came after a later one, but in time."""
+    recovered: int = 0
+    """Lost packets that the one after them brought back (in-band FEC)."""
+    concealed_s: float = 0.0
+    """Seconds guessed from what was heard before."""
+    skipped_s: float = 0.0
+    """Seconds of stated silence that were not decoded."""
+    errors: int = 0
+    """Payloads that could not be decoded."""
+    jitter_s: float = 0.0
+    """Mean deviation of the packets' spacing, seconds (RFC 3550)."""
+    drift_ppm: float | None = None
+    """How much slower the sender's clock is than ours; None if not known yet."""
+    level_dbfs: float = -math.inf
+    """Level of the latest audio, dB of full scale."""
 
 
 class Speaker:
@@ -45,6 +73,8 @@ class Speaker:
         participant: Participant,
         on_listen: Callable[[Speaker], None],
         on_stop: Callable[[Speaker], None],
+        *,
+        reorder_wait_s: float = 0.040,
     ) -> None:
         self.session_id = participant.session_id
         self.participant = participant
@@ -54,11 +84,15 @@ class Speaker:
         self._chunks: deque[AudioChunk] = deque()
         self._queued = 0
         self._carried_gap = 0
+        """Ticks missing before the next chunk, besides what it says itself."""
         self._received = self._gaps = self._dropped = 0
         self._ended = False
         self._listening = False
+        self._reorder_wait_s = reorder_wait_s
+        self._opened: AudioReceiver | None = None
         self._converter = FrameConverter()
-        """One timeline for all peer connections (used by the subscription)."""
+        """Where packets cannot be had."""
+        self._latest: AudioChunk | None = None
         self._wake = Signal()
         self._requests = 0
         self._connected = False
@@ -69,16 +103,39 @@ class Speaker:
     @property
     def stats(self) -> SpeakerStats:
         """Counters so far."""
-        return SpeakerStats(
-            received_s=self._received / SAMPLE_RATE,
-            gap_s=self._gaps / SAMPLE_RATE,
-            dropped_s=self._dropped / SAMPLE_RATE,
+        latest = self._latest
+        stats = SpeakerStats(
+            received_s=self._received / _TICKS,
+            gap_s=self._gaps / _TICKS,
+            dropped_s=self._dropped / _TICKS,
             requests=self._requests,
             connected=self._connected,
+            level_dbfs=-math.inf if latest is None else latest.level_dbfs,
+        )
+        if self._opened is None:
+            return stats
+        receiver = self._opened.stats
+        return attrs.evolve(
+            stats,
+            packets=receiver.packets.received,
+            lost=receiver.packets.lost,
+            late=receiver.packets.late,
+            reordered=receiver.packets.reordered,
+            recovered=receiver.recovered,
+            concealed_s=receiver.concealed_s,
+            skipped_s=receiver.skipped_s,
+            errors=receiver.errors,
+            jitter_s=receiver.jitter_s,
+            drift_ppm=receiver.drift_ppm,
         )
 
-    async def audio(self) -> AsyncGenerator[AudioChunk, None]:
+    async def audio(
+        self, *, sample_rate: int = SAMPLE_RATE, frame_ms: float = 80
+    ) -> AsyncGenerator[AudioChunk, None]:
         """Subscribe and yield the audio until the participant stops having any.
+
+        Chunks are frames of exactly `frame_ms`; only the last one before a gap, a
+        pause or the end is shorter, because silence is never invented.
 
         The subscription starts with the first chunk asked for and ends with the
         iteration. One consumer; one that falls more than ten seconds behind loses
@@ -86,18 +143,24 @@ class Speaker:
         ends it; a new one goes on with the same timeline. To leave early and
         subscribe again at once, use `contextlib.aclosing`.
 
+        Args:
+            sample_rate: 8000, 12000, 16000, 24000 or 48000 Hz.
+            frame_ms: Length of a frame, milliseconds; a whole number of samples.
+
         Raises:
-            UsageError: If somebody else is listening already.
+            UsageError: If somebody else is listening already, or there are no such
+                frames.
         """
         if self._listening:
             raise UsageError("this speaker's audio has a consumer already")
+        self._set_format(sample_rate, frame_ms)
         self._listening = True
         self._on_listen(self)
         try:
             while True:
                 while self._chunks:
                     chunk = self._chunks.popleft()
-                    self._queued -= len(chunk.samples)
+                    self._queued -= _ticks(chunk, len(chunk.samples))
                     yield chunk
                 if self._ended:
                     return
@@ -111,31 +174,52 @@ class Speaker:
 
     # For the subscription.
 
+    @property
+    def _receiver(self) -> AudioReceiver:
+        """One timeline for all peer connections; opened when somebody listens."""
+        if self._opened is None:
+            self._opened = AudioReceiver(self._put, reorder_wait_s=self._reorder_wait_s)
+        return self._opened
+
     def _put(self, chunk: AudioChunk) -> None:
         """Add a chunk; never blocks."""
-        self._received += len(chunk.samples)
-        self._gaps += chunk.gap_samples
+        length = _ticks(chunk, len(chunk.samples))
+        self._received += length
+        self._gaps += _ticks(chunk, chunk.gap_samples)
+        self._latest = chunk
         if self._carried_gap:
-            gap = chunk.gap_samples + self._carried_gap
-            chunk = attrs.evolve(chunk, gap_samples=gap)
+            chunk = _with_gap(chunk, self._carried_gap)
             self._carried_gap = 0
         self._chunks.append(chunk)
-        self._queued += len(chunk.samples)
-        while self._queued > _QUEUE_S * SAMPLE_RATE:
+        self._queued += length
+        while self._queued > _QUEUE_S * _TICKS:
             self._drop_oldest()
         self._wake.set()
 
     def _drop_oldest(self) -> None:
         lost = self._chunks.popleft()
-        self._queued -= len(lost.samples)
-        self._dropped += len(lost.samples)
-        missing = lost.gap_samples + len(lost.samples)
+        length = _ticks(lost, len(lost.samples))
+        self._queued -= length
+        self._dropped += length
+        missing = length + _ticks(lost, lost.gap_samples)
         if self._chunks:
-            first = self._chunks.popleft()
-            gap = first.gap_samples + missing
-            self._chunks.appendleft(attrs.evolve(first, gap_samples=gap))
+            self._chunks.appendleft(_with_gap(self._chunks.popleft(), missing))
         else:
             self._carried_gap += missing
+
+    def _set_format(self, sample_rate: int, frame_ms: float) -> None:
+        """Prepare for a new consumer."""
+        length = sample_rate * frame_ms / 1000
+        if length != round(length):
+            raise UsageError(f"{frame_ms:g} ms are no whole number of samples")
+        try:
+            self._receiver.set_format(sample_rate, round(length))
+        except ValueError as exc:
+            raise UsageError(str(exc)) from None
+        self._converter = FrameConverter(sample_rate)
+        while self._chunks and self._chunks[0].sample_rate != sample_rate:
+            # Left over from a consumer with other wishes.
+            self._drop_oldest()
 
     def _report(self, *, requests: int, connected: bool) -> None:
         """Note how the subscription is doing."""
@@ -144,5 +228,18 @@ class Speaker:
 
     def _end(self) -> None:
         """There will be no more audio."""
+        if self._opened is not None:
+            self._opened.finish(anyio.current_time())
         self._ended = True
         self._wake.set()
+
+
+def _ticks(chunk: AudioChunk, samples: int) -> int:
+    """Samples of this chunk's rate in 1/48000 s."""
+    return samples * _TICKS // chunk.sample_rate
+
+
+def _with_gap(chunk: AudioChunk, ticks: int) -> AudioChunk:
+    """The same chunk, after a gap that is longer by so much."""
+    more = ticks * chunk.sample_rate // _TICKS
+    return attrs.evolve(chunk, gap_samples=chunk.gap_samples + more)

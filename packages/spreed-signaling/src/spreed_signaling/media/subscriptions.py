@@ -16,6 +16,7 @@ import anyio
 from aiortc.mediastreams import MediaStreamTrack
 from anyio.abc import TaskGroup
 from attrs import field, frozen
+from attrs.validators import ge, le
 
 from .._tasks import open_task_group
 from ..client import Room
@@ -35,6 +36,7 @@ from ..protocol.events import (
 from ..protocol.negotiation import MediaSignal, SubscriptionOptions
 from ..types import IceServer, Participant
 from .links import PublisherLink, SubscriberLink
+from .rtp.reorder import LONGEST_WAIT_S
 from .speaker import Speaker
 
 __all__ = ["Call", "CallOptions", "Publication"]
@@ -48,6 +50,9 @@ class CallOptions:
     speaker_limit: int = 1024
     """Speakers that may wait to be taken from `Call.speakers`; beyond it the call
     fails with `EventsLagged`."""
+    reorder_wait_s: float = field(default=0.040, validator=[ge(0), le(LONGEST_WAIT_S)])
+    """How long to wait for a missing packet at most, seconds, up to 0.060. Others
+    are never delayed; where nothing is reordered the wait is shorter by itself."""
 
 
 class Publication:
@@ -235,7 +240,12 @@ class Call:
         elif known is not None:
             known.participant = participant
         else:
-            speaker = Speaker(participant, self._listen, self._stop_listening)
+            speaker = Speaker(
+                participant,
+                self._listen,
+                self._stop_listening,
+                reorder_wait_s=self._options.reorder_wait_s,
+            )
             self._speakers[participant.session_id] = speaker
             try:
                 self._found_in.send_nowait(speaker)

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: MIT
+"""From RTP packets to frames of audio: sans-I/O, time is an argument.
+
+Order, concealment, decoding and framing of one speaker, across peer connections.
+Samples and announced gaps add up to media time, whatever the network does; nothing
+that a packet holds makes it raise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from attrs import define, frozen
+
+from .audio import SAMPLE_RATE, AudioChunk
+from .frames import Framer
+from .opus import Decoder, open_decoder
+from .rtp.opus_packet import LONGEST_TICKS, PacketFacts, read_packet
+from .rtp.reorder import Released, ReorderBuffer, ReorderStats, RtpLike
+from .rtp.timing import StreamTiming
+
+__all__ = ["AudioPacket", "AudioReceiver", "ReceiverStats"]
+
+_RATE = 48_000
+"""Hz, the RTP clock of Opus."""
+
+_USUAL_TICKS = 960
+"""20 ms: taken for the length of a packet that does not tell."""
+
+_CONCEALED_TICKS = 4_800
+"""100 ms: libopus's concealment has faded to nothing after about that."""
+
+_STEP_TICKS = 120
+"""2.5 ms: libopus conceals and recovers multiples of it only."""
+
+_LONGEST_JUMP_TICKS = 10 * _RATE
+"""A jump beyond is a sender that counts anew: arrival tells what is missing."""
+
+_PAUSE_S = 0.060
+"""Without packets for so long, what there is of a frame is handed out."""
+
+_SILENT = -127
+"""dBov, digital silence (RFC 6464): a muted microphone that goes on sending."""
+
+_SKIP_AFTER_TICKS = _RATE // 2
+"""Half a second of stated silence, then decoding is skipped."""
+
+_PROBE_EVERY = 25
+"""Of so many silent packets one is decoded, to see whether it really is."""
+
+_QUIET_POWER = 1e-7
+"""-70 dBFS: what counts as silence when a probe is decoded."""
+
+
+class AudioPacket(RtpLike, Protocol):
+    """What is read of an audio packet; aiortc's `RtpPacket` fits."""
+
+    payload_type: int
+    payload: bytes
+    extensions: Any
+    """`audio_level` is `(voice, -dBov)` or None."""
+
+
+@frozen(kw_only=True)
+class ReceiverStats:
+    """Counters of one speaker's packets, across peer connections."""
+
+    packets: ReorderStats
+    """Received, lost, late, duplicate, reordered."""
+    recovered: int
+    """Lost packets recovered from the one after them (in-band FEC)."""
+    recovered_s: float
+    """Seconds recovered."""
+    concealed_s: float
+    """Seconds guessed from what was heard before."""
+    skipped_s: float
+    """Seconds of stated silence that were not decoded."""
+    errors: int
+    """Payloads that are no valid Opus."""
+    foreign: int
+    """Packets of another payload type; dropped."""
+    jitter_s: float
+    """Mean deviation of the packets' spacing, seconds (RFC 3550)."""
+    drift_ppm: float | None
+    """How much slower the sender's clock is than ours; None if not known yet."""
+
+
+@define
+class _Counters:
+    recovered: int = 0
+    recovered_ticks: int = 0
+    concealed_ticks: int = 0
+    skipped_ticks: int = 0
+    errors: int = 0
+    foreign: int = 0
+
+
+class AudioReceiver:
+    """Receives one speaker.
+
+    Args:
+        emit: Gets every frame; must not raise.
+        sample_rate: One of `opus.RATES`, Hz.
+        frame_samples: Length of a frame.
+        reorder_wait_s: See `ReorderBuffer`.
+        skip_silence: Whether long silence that the sender states is not decoded.
+        decoder: Opens a decoder for a rate.
+
+    Raises:
+        ValueError: If rate, length or wait cannot be.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[AudioChunk], None],
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        frame_samples: int = 1_920,
+        reorder_wait_s: float = 0.040,
+        skip_silence: bool = True,
+        decoder: Callable[[int], Decoder] = open_decoder,
+    ) -> None:
+        self.payload_types: frozenset[int] | None = None
+        """Those that are Opus; None takes all."""
+        self._emit = emit
+        self._open = decoder
+        self._order: ReorderBuffer[AudioPacket] = ReorderBuffer(reorder_wait_s)
+        self._timing = StreamTiming()
+        self._framer = Framer(
+            emit, sample_rate=sample_rate, frame_samples=frame_samples
+        )
+        self._decoder = decoder(sample_rate)
+        self._scratch = np.zeros(LONGEST_TICKS // self._framer.step, np.float32)
+        self._skip_silence = skip_silence
+        self._counters = _Counters()
+        self._expected: int | None = None
+        self._arrived_at: float | None = None
+        self._heard_at: float | None = None
+        self._lost = 0
+        self._concealed_run = 0
+        self._silent_ticks = 0
+        self._skipped_in_row = 0
+        self._skipped: deque[bytes] = deque(maxlen=3)
+
+    @property
+    def stats(self) -> ReceiverStats:
+        """Counters so far."""
+        counters = self._counters
+        return ReceiverStats(
+            packets=self._order.stats,
+            recovered=counters.recovered,
+            recovered_s=counters.recovered_ticks / _RATE,
+            concealed_s=counters.concealed_ticks / _RATE,
+            skipped_s=counters.skipped_ticks / _RATE,
+            errors=counters.errors,
+            foreign=counters.foreign,
+            jitter_s=self._timing.jitter_s,
+            drift_ppm=self._timing.drift_ppm,
+        )
+
+    def set_format(self, sample_rate: int, frame_samples: int) -> None:
+        """Hand out other frames from now on; media time goes on.
+
+        Raises:
+            ValueError: If rate or length cannot be.
+        """
+        self._framer.flush()
+        framer = Framer(
+            self._emit,
+            sample_rate=sample_rate,
+            frame_samples=frame_samples,
+            start_ticks=self._framer.ticks,
+        )
+        self._decoder.close()
+        self._decoder = self._open(sample_rate)
+        self._scratch = np.zeros(LONGEST_TICKS // framer.step, np.float32)
+        self._framer = framer
+
+    def receive(self, packet: AudioPacket, now: float) -> None:
+        """Take a packet; emits what is complete. Never raises."""
+        allowed = self.payload_types
+        if allowed is not None and packet.payload_type not in allowed:
+            self._counters.foreign += 1
+            return
+        self._arrived_at = now
+        self._timing.observe(packet.timestamp, now)
+        for released in self._order.push(packet, now):
+            self._take(released)
+
+    def add_decoded(self, chunk: AudioChunk, now: float) -> None:
+        """Take audio that was decoded elsewhere, at our rate, into the timeline."""
+        self._arrived_at = self._heard_at = now
+        self._framer.skip(chunk.gap_samples * self._framer.step)
+        self._framer.add(chunk.samples)
+
+    def tick(self, now: float) -> None:
+        """Do what is due: give up holes, hand out the frame before a pause."""
+        for released in self._order.poll(now):
+            self._take(released)
+        if self._framer.fill and self._arrived_at is not None:
+            if now >= self._arrived_at + _PAUSE_S:
+                self._framer.flush()
+
+    def deadline(self, now: float) -> float | None:
+        """When `tick` is due, seconds of the caller's clock; None if nothing waits."""
+        due = self._order.deadline(now)
+        if self._framer.fill and self._arrived_at is not None:
+            pause_at = self._arrived_at + _PAUSE_S
+            return pause_at if due is None else min(due, pause_at)
+        return due
+
+    def finish(self, now: float) -> None:
+        """The stream ends: hand out everything. The next packet begins a new one."""
+        for released in self._order.flush(now):
+            self._take(released)
+        self._framer.flush()
+        self._timing.restart()
+        self._expected = None
+
+    def _take(self, released: Released[AudioPacket]) -> None:
+        packet = released.packet
+        payload = packet.payload
+        self._lost += released.lost
+        if not payload:
+            # Padding: it has a number, but no time of its own.
+            return
+        facts = read_packet(payload)
+        level = _level_of(packet)
+        if self._silent_ticks and level != _SILENT:
+            self._wake_decoder()
+        overlap = self._bridge(released, facts)
+        self._lost = 0
+        self._heard_at = released.arrival
+        ticks = self._play(payload, facts, level, overlap)
+        if ticks > overlap:
+            self._expected = (packet.timestamp + ticks) & 0xFFFFFFFF
+
+    def _bridge(self, released: Released[AudioPacket], facts: PacketFacts) -> int:
+        """Fill or announce what is missing; returns ticks that were heard already."""
+        if released.restarted or self._expected is None:
+            self._begin(released, facts)
+            return 0
+        distance = (released.packet.timestamp - self._expected) & 0xFFFFFFFF
+        missing = ((distance + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        if not -LONGEST_TICKS <= missing <= _LONGEST_JUMP_TICKS:
+            self._begin(released, facts)
+            return 0
+        if missing < 0:
+            return -missing
+        if missing and self._lost:
+            self._conceal(missing, released.packet.payload, facts)
+        elif missing:
+            # All packets are here: the sender paused (DTX, RFC 7587, section 3.1.3).
+            self._framer.skip(missing)
+        return 0
+
+    def _begin(self, released: Released[AudioPacket], facts: PacketFacts) -> None:
+        """A stream with timestamps of its own: the clock tells what is missing."""
+        self._decoder.reset()
+        self._concealed_run = 0
+        self._timing.restart()
+        if self._heard_at is None:
+            return
+        passed = round((released.arrival - self._heard_at) * _RATE)
+        self._framer.skip(max(0, passed - (facts.ticks or _USUAL_TICKS)))
+
+    def _conceal(self, missing: int, following: bytes, facts: PacketFacts) -> None:
+        """Bridge lost packets: guess, then a gap, then what FEC still knows."""
+        known = facts.fec_ticks if 0 < facts.fec_ticks <= missing else 0
+        if not self._decoder.can_conceal:
+            known = 0
+        left = missing - known - self._guess(missing - known)
+        self._framer.skip(left)
+        if known:
+            framer = self._framer
+            samples = known // framer.step
+            got = self._decoder.recover(following, framer.buffer, samples, framer.fill)
+            if got == samples:
+                self._counters.recovered += 1
+                self._counters.recovered_ticks += known
+                self._framer.wrote(got, concealed=True)
+            else:
+                self._framer.skip(known)
+
+    def _guess(self, missing: int) -> int:
+        """Let the decoder go on by itself; returns the ticks that it did."""
+        most = min(missing, _CONCEALED_TICKS - self._concealed_run)
+        ticks = most // _STEP_TICKS * _STEP_TICKS
+        if ticks <= 0 or not self._decoder.can_conceal:
+            return 0
+        framer = self._framer
+        samples = ticks // framer.step
+        if self._decoder.conceal(framer.buffer, samples, framer.fill) != samples:
+            return 0
+        self._framer.wrote(samples, concealed=True)
+        self._concealed_run += ticks
+        self._counters.concealed_ticks += ticks
+        return ticks
+
+    def _play(
+        self, payload: bytes, facts: PacketFacts, level: int | None, overlap: int
+    ) -> int:
+        """Decode a packet into its place; returns its duration in ticks."""
+        framer = self._framer
+        silent = level == _SILENT and self._skip_silence and facts.ticks > 0
+        if silent and self._may_skip(facts.ticks):
+            samples = self._skip(payload, facts.ticks)
+        else:
+            samples = self._decoder.decode(payload, framer.buffer, framer.fill)
+        if samples <= 0:
+            return self._play_nothing(facts, overlap)
+        self._concealed_run = 0
+        ticks = samples * framer.step
+        if overlap:
+            samples = self._trim(samples, overlap)
+        if samples:
+            framer.wrote(samples, level=level)
+        return ticks
+
+    def _play_nothing(self, facts: PacketFacts, overlap: int) -> int:
+        """A payload that cannot be decoded has a duration nevertheless."""
+        self._counters.errors += 1
+        ticks = facts.ticks or _USUAL_TICKS
+        missing = max(0, ticks - overlap)
+        self._framer.skip(missing - self._guess(missing))
+        return ticks
+
+    def _trim(self, samples: int, overlap: int) -> int:
+        """Drop what was heard before; returns what is left."""
+        framer = self._framer
+        heard = min(samples, -(-overlap // framer.step))
+        at = framer.fill
+        rest = framer.buffer[at + heard : at + samples].copy()
+        if len(rest):
+            # An odd overlap: the part of a sample goes into the next gap.
+            framer.skip(heard * framer.step - overlap)
+            framer.buffer[framer.fill : framer.fill + len(rest)] = rest
+        return len(rest)
+
+    def _may_skip(self, ticks: int) -> bool:
+        """Whether silence has been stated for long enough."""
+        self._silent_ticks += ticks
+        return self._silent_ticks >= _SKIP_AFTER_TICKS
+
+    def _skip(self, payload: bytes, ticks: int) -> int:
+        """Write silence in place of a packet that claims to hold nothing else.
+
+        Every now and then one is decoded, because a level is only a claim.
+        """
+        buffer, at = self._framer.buffer, self._framer.fill
+        if self._skipped_in_row % _PROBE_EVERY == 0:
+            self._decode_skipped()
+            samples = self._decoder.decode(payload, buffer, at)
+            heard = buffer[at : at + max(samples, 0)]
+            if float(np.dot(heard, heard)) > _QUIET_POWER * len(heard):
+                self._silent_ticks = self._skipped_in_row = 0
+                return samples
+        else:
+            samples = ticks // self._framer.step
+            buffer[at : at + samples] = 0
+            self._skipped.append(payload)
+            self._counters.skipped_ticks += ticks
+        self._skipped_in_row += 1
+        return samples
+
+    def _wake_decoder(self) -> None:
+        """Silence is over: bring the decoder up to date with what was skipped last."""
+        self._decode_skipped()
+        self._silent_ticks = self._skipped_in_row = 0
+
+    def _decode_skipped(self) -> None:
+        for payload in self._skipped:
+            self._decoder.decode(payload, self._scratch)
+        self._skipped.clear()
+
+
+def _level_of(packet: AudioPacket) -> int | None:
+    """Return the level that the sender states, dBov; None if it does not."""
+    stated = packet.extensions.audio_level
+    return None if stated is None else -int(stated[1])

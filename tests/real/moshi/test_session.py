@@ -7,6 +7,7 @@ long outages run against the fake, in virtual time.
 from __future__ import annotations
 
 import math
+import random
 
 import anyio
 import pytest
@@ -60,16 +61,20 @@ TWENTY = speak(
 )
 FRAMES = math.ceil(TWENTY.duration_s / 0.08) + 9
 """Frames of the utterance and of the silence that flushes it."""
-LEAST_CUTS = 80
+EVERY = 3
+FIRST = random.randrange(EVERY)
+"""A run takes every third place, another third each time: all of them take ten
+minutes on two cores."""
+LEAST_CUTS = 25
 AT_A_TIME = 3
 """A session that falls behind the busy CPU leaves out silence, so that its last frames
 are never sent and no cut comes about there."""
 
 
 @pytest.mark.timeout(1500)
-async def test_a_cut_at_every_frame(moshi_ready: None) -> None:
+async def test_a_cut_at_every_third_frame(moshi_ready: None) -> None:
     """As against the fake; several at a time, as many as the CPU can do live."""
-    waiting = list(range(FRAMES))
+    waiting = list(range(FIRST, FRAMES, EVERY))
     cuts = 0
 
     async def cut_one_after_the_other(server: RealMoshiServer) -> None:

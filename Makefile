@@ -33,6 +33,7 @@ lock: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.stt_client
 	$(BIN)/python -m benchmarks.gateway
+	$(BIN)/python -m benchmarks.receive_path --seconds 5
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak_stt

@@ -30,10 +30,11 @@ docs: $(STAMP)
 lock: $(STAMP)
 	sh tools/setup.sh lock
 
+# Each says when a limit is missed; the others run all the same.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.stt_client
-	$(BIN)/python -m benchmarks.gateway
-	$(BIN)/python -m benchmarks.receive_path --seconds 5
+	-$(BIN)/python -m benchmarks.stt_client
+	-$(BIN)/python -m benchmarks.gateway
+	-$(BIN)/python -m benchmarks.receive_path --seconds 5
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak_stt

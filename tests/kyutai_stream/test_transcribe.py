@@ -489,7 +489,7 @@ class TestSync:
 
     def test_leaving_early_leaves_nothing(self) -> None:
         backend = scripted()
-        before = threading.active_count()
+        before = set(threading.enumerate())
 
         def endless() -> Iterator[npt.NDArray[np.float32]]:
             while True:
@@ -500,7 +500,10 @@ class TestSync:
                 if isinstance(event, Final):
                     break
         assert backend.open == 0
-        assert threading.active_count() <= before
+        for thread in set(threading.enumerate()) - before:
+            # It may be about to end.
+            thread.join(timeout=5)
+        assert set(threading.enumerate()) <= before
 
     def test_errors_come_out_as_they_are(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):

@@ -238,7 +238,9 @@ class Feeder:
         if jump > JITTER_S and self._has_fed and not self._skipped:
             wanted = min(jump, self._options.gap_silence_s) - self._fed_silence_s
             self._silence(round(wanted * SAMPLE_RATE))
-        if not (self._framer.pending or self.touched):
+        own_ends = self._capabilities.endpointing
+        # A detector of its own judges the very first sound: it gets audio as it is.
+        if not (self._framer.pending or self.touched or own_ends):
             self._lead_in(np.zeros(self.lead_samples, np.float32), piece.media_time)
         again = piece.position < self._again_until
         kind = SpanKind.REPLAY if again else SpanKind.LIVE

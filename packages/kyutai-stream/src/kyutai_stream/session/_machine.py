@@ -136,7 +136,9 @@ class SessionMachine:
 
     def align(self, lag_s: float) -> None:
         """Note how far the resampler may be behind, seconds."""
-        self._feeder.lead_samples = math.ceil(lag_s * SAMPLE_RATE)
+        # In steps of 10 ms, as the windows of recognisers: what they hear stays the
+        # same.
+        self._feeder.lead_samples = math.ceil(lag_s * 100) * SAMPLE_RATE // 100
 
     @property
     def is_ready(self) -> bool:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kyutai_gateway import pins
-from kyutai_gateway.app import STREAM_PATH
+from kyutai_gateway.app import STREAM_PATH, create_app
+from kyutai_gateway.attached import AttachedServer
 from kyutai_gateway.config import from_environment
 from kyutai_gateway.deployment import Deployment
 from kyutai_gateway.metrics import PREFIX
@@ -293,14 +295,26 @@ def test_streams_go_to_gateways_only() -> None:
     assert annotations["haproxy.org/load-balance"] == "leastconn"
 
 
-def test_pods_come_by_used_and_total_places() -> None:
+async def shown_metrics() -> str:
+    """What a gateway in front of a server that does not answer shows."""
+    settings = GatewaySettings(auth="none", attach_url="ws://127.0.0.1:1")
+    gateway = create_app(settings, AttachedServer(settings))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(gateway), base_url="http://gateway"
+    ) as client:
+        return (await client.get("/metrics")).text
+
+
+async def test_pods_come_by_used_and_total_places() -> None:
     spec = of_kind("ScaledObject")["spec"]
     name = of_kind("Deployment")["metadata"]["name"]
     assert spec["scaleTargetRef"]["name"] == name
     (trigger,) = spec["triggers"]
-    source = (ROOT / "modal/src/kyutai_gateway/app.py").read_text()
-    for metric in re.findall(rf"{PREFIX}(\w+)", trigger["metadata"]["query"]):
-        assert f'"{metric}", "gauge"' in source
+    wanted = re.findall(rf"{PREFIX}(\w+)", trigger["metadata"]["query"])
+    text = await shown_metrics()
+    assert wanted
+    for metric in wanted:
+        assert f"# TYPE {PREFIX}{metric} gauge\n" in text
     assert trigger["metadata"]["threshold"] == "0.75"
     assert spec["maxReplicaCount"] <= 8
 

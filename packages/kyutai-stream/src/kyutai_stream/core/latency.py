@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left
-from collections import deque
 from itertools import accumulate
 
 from attrs import frozen
@@ -82,24 +82,35 @@ class Delays:
 
 
 class ArrivalClock:
-    """Remembers when which media time was admitted."""
+    """Remembers when which media time was admitted.
+
+    A ring of plain doubles, as large from the first step as it ever gets: a process
+    with many sessions does not grow while they become older.
+    """
 
     def __init__(self) -> None:
-        self._known: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        self._media_ends = array("d", bytes(8 * KEPT))
+        self._times = array("d", bytes(8 * KEPT))
+        self._count = 0
+        self._last = -math.inf
 
     def admitted(self, media_end: float, now: float) -> None:
         """Note that audio up to a media time has been admitted."""
         # A little less than a step: times come as decimal seconds.
-        if self._known and media_end - self._known[-1][0] < 0.9 * STEP_S:
+        if media_end - self._last < 0.9 * STEP_S:
             return
-        self._known.append((media_end, now))
+        self._last = media_end
+        place = self._count % KEPT
+        self._media_ends[place] = media_end
+        self._times[place] = now
+        self._count += 1
 
     def at(self, media_time: float) -> float | None:
         """When that media time was admitted; None if it is not remembered."""
         found = None
-        for media_end, now in reversed(self._known):
-            if media_end < media_time:
+        for index in range(self._count - 1, max(0, self._count - KEPT) - 1, -1):
+            if self._media_ends[index % KEPT] < media_time:
                 return found
-            found = now
+            found = self._times[index % KEPT]
         # Older than all that is remembered, unless nothing was forgotten yet.
-        return found if len(self._known) < KEPT else None
+        return found if self._count < KEPT else None

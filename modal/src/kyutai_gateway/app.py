@@ -44,6 +44,7 @@ from .stream import (
     StreamRules,
     StreamShell,
 )
+from .stream.direct import EXTENSION, Direct
 from .stream.messages import CLOSE_CODES, Code, error
 from .upstream import Upstream, UpstreamState
 
@@ -229,7 +230,8 @@ class Gateway:
             return
         with self._place():
             await send(ACCEPT)
-            await self._serve(receive, send)
+            direct = (scope.get("extensions") or {}).get(EXTENSION)
+            await self._serve(receive, send, direct)
 
     def _refusal(self, scope: Message) -> Answer | None:
         if not self._admitted(scope):
@@ -262,7 +264,7 @@ class Gateway:
             self.changed.set()
             self.changed = anyio.Event()
 
-    async def _serve(self, receive: Receive, send: Send) -> None:
+    async def _serve(self, receive: Receive, send: Send, direct: Direct | None) -> None:
         self._count += 1
         number, began = self._count, anyio.current_time()
         upstream = self._upstream
@@ -275,6 +277,7 @@ class Gateway:
         shell = StreamShell(
             receive=receive,
             send=send,
+            direct=direct,
             machine=machine,
             upstream=upstream,
             rules=self._rules,

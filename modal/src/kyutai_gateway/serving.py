@@ -16,6 +16,7 @@ import uvicorn
 from .app import Gateway
 from .logs import log
 from .stream import Message, Receive, Send
+from .uvicorn_direct import websocket_class
 
 __all__ = ["GatewayServer", "ServeSettings", "Serving", "serve", "serving"]
 
@@ -106,7 +107,7 @@ def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="h11",
-        ws="websockets-sansio",
+        ws=websocket_class(),
         ws_max_size=MAX_MESSAGE,
         # Our own JSON pings are for the client to see. A pong is not read while a
         # stream holds its client back, and must not be missed then.

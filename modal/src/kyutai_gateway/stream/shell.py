@@ -5,6 +5,10 @@ Three tasks: one reads the client, one reads the model server, one looks at the 
 Whoever has something to hand on does it, unless another task is at it already; so a
 frame and a word cross without changing tasks.
 
+Where both sides allow it (`direct`, `PromptConnection`), frames and words do not even
+wake a task: they are handed on where the event loop brings them. What would have to
+wait, is rare or goes wrong is left to the tasks.
+
 **Back-pressure.** A client is not read while too much of its audio waits (see
 `StreamRules.queue_frames`): its own websocket then fills up, nothing is dropped. A
 client that does not read stops the reading of the model server, and is left after
@@ -14,7 +18,7 @@ client that does not read stops the reading of the model server, and is left aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,10 +26,12 @@ import anyio
 import numpy as np
 
 from kyutai_stream import Connection, ConnectRequest, KyutaiStreamError
+from kyutai_stream.backend import ConnectionEvent, PromptConnection
 
 from ..metrics import Histogram
 from ..upstream import Upstream, UpstreamState
-from .line import KEEPALIVE, RESET, FlushRequest
+from .direct import Direct
+from .line import KEEPALIVE, RESET, Action, FlushRequest
 from .machine import Ending, StreamMachine
 from .rules import StreamRules
 
@@ -50,6 +56,7 @@ class StreamShell:
         machine: The stream's state.
         upstream: The model server.
         rules: Bounds.
+        direct: Where the server offers it: messages without a task.
         step_delay: Counts the seconds from a frame's way upstream to its step.
         first_word: Called when the stream's first word came.
     """
@@ -62,9 +69,14 @@ class StreamShell:
         machine: StreamMachine,
         upstream: Upstream,
         rules: StreamRules,
+        direct: Direct | None = None,
         step_delay: Histogram | None = None,
         first_word: Callable[[], None] | None = None,
     ) -> None:
+        self._direct = direct
+        self._prompt: PromptConnection | None = None
+        self._left = anyio.Event()
+        self._action: Action | None = None
         self._step_delay = step_delay
         self._first_word = first_word
         self._receive = receive
@@ -103,6 +115,7 @@ class StreamShell:
                 self._tasks = tasks.cancel_scope
                 tasks.start_soon(self._hear_client)
                 tasks.start_soon(self._hear_model)
+                tasks.start_soon(self._do_what_is_left)
                 await self._keep_time()
         except* Exception as failures:
             # One reason is enough, and a group would hide it.
@@ -124,6 +137,8 @@ class StreamShell:
 
     async def _hear_client(self) -> None:
         machine = self._machine
+        if self._direct is not None:
+            self._direct.hand_on(self._client_says)
         while True:
             message = await self._receive()
             kind = message.get("type")
@@ -243,11 +258,14 @@ class StreamShell:
             try:
                 await self._hear_connection(self._connection)
             finally:
-                self._connection = None
+                self._connection = self._prompt = None
 
     async def _hear_connection(self, connection: Connection) -> None:
         machine = self._machine
         clock = self._clock
+        if self._direct is not None and isinstance(connection, PromptConnection):
+            self._prompt = connection
+            connection.hand_on(self._model_says)
         async for event in connection:
             machine.event(event, clock())
             if machine.outbox or machine.ending is not None:
@@ -277,7 +295,9 @@ class StreamShell:
         try:
             while True:
                 now = self._clock()
-                action = machine.next_action(now)
+                action, self._action = self._action, None
+                if action is None:
+                    action = machine.next_action(now)
                 if action is None:
                     break
                 self._pushing_since = now
@@ -292,10 +312,82 @@ class StreamShell:
         except KyutaiStreamError as exc:
             # The task that reads sees it too, and may have words from before it.
             self.failure = exc
-            self._connection = None
+            self._connection = self._prompt = None
         finally:
             self._pushing_since = None
         self._make_room()
+
+    # -- at once ---------------------------------------------------------------------
+
+    def _client_says(self, data: bytes) -> bool:
+        """Take a message where the event loop brings it, instead of a task."""
+        machine = self._machine
+        try:
+            machine.binary(data, self._clock())
+            if machine.has_work:
+                self._push_now()
+            if machine.outbox or machine.ending is not None:
+                self._tell_now()
+        except Exception as exc:
+            self._broken(exc)
+        return machine.ending is None and not machine.full
+
+    def _model_says(self, events: Sequence[ConnectionEvent]) -> bool:
+        """Take events where the event loop brings them, instead of a task."""
+        machine = self._machine
+        now = self._clock()
+        for event in events:
+            machine.event(event, now)
+        if machine.outbox or machine.ending is not None:
+            self._tell_now()
+        if machine.has_work:
+            self._push_now()
+        if machine.hurry:
+            self._look_at_clock()
+        if machine.step_delays:
+            self._measure()
+        # With more to tell than the client takes, the model server is not read.
+        return machine.ending is None and not machine.outbox
+
+    def _push_now(self) -> None:
+        """Send frames upstream as far as that does not wait."""
+        if self._pushing_since is not None or self._action is not None:
+            return
+        machine, prompt = self._machine, self._prompt
+        while prompt is not None and prompt.writable:
+            action = machine.next_action(self._clock())
+            if action is None:
+                self._make_room()
+                return
+            if not isinstance(action, np.ndarray):
+                self._action = action
+                break
+            prompt.send_now(action)
+        self._left.set()
+
+    def _tell_now(self) -> None:
+        """Send the client what waits for it as far as that does not wait."""
+        direct, outbox = self._direct, self._machine.outbox
+        if self._telling_since is None and not self._closed and direct is not None:
+            while outbox and direct.say(outbox[0]):
+                outbox.popleft()
+            self._make_room()
+        if outbox or self._machine.ending is not None:
+            self._left.set()
+
+    def _broken(self, exc: Exception) -> None:
+        self.failure = exc
+        self._machine.fail("internal", "the gateway failed")
+        self._left.set()
+
+    async def _do_what_is_left(self) -> None:
+        """Do what could not be done at once."""
+        while True:
+            await self._left.wait()
+            self._left = anyio.Event()
+            await self._push()
+            if self._machine.outbox or self._machine.ending is not None:
+                await self._tell()
 
     # -- the clock -----------------------------------------------------------------
 

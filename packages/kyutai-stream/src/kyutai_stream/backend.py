@@ -18,7 +18,7 @@ last reset, fed silence included; the session maps them to the caller's media ti
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -35,10 +35,13 @@ __all__ = [
     "Draining",
     "Flushed",
     "Frame",
+    "Listener",
     "Pause",
     "Progress",
+    "PromptConnection",
     "Ready",
     "Voice",
+    "Warmable",
     "WasReset",
     "Word",
     "WordEnd",
@@ -222,6 +225,38 @@ class Connection(Protocol):
         """Iterate over what the recogniser says, by one task only."""
 
 
+Listener = Callable[[Sequence[ConnectionEvent]], bool]
+"""Takes events as they come; returns whether it wants the next ones so, too."""
+
+
+@runtime_checkable
+class PromptConnection(Connection, Protocol):
+    """A connection that a proxy can use without changing tasks.
+
+    What it costs to wake a task is more than what is to be done for a frame or a
+    step. Sessions do not need this; the gateway has many streams.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send` would not wait: it works, and the other side reads."""
+
+    def send_now(self, frame: Frame) -> None:
+        """Send exactly one frame, as `send`; only while `writable`."""
+
+    def hand_on(self, listener: Listener) -> None:
+        """Call a listener with events as they come.
+
+        One task goes on iterating: it is told of failures and of the end, and gets
+        the events that come while it does not wait for the next one or after the
+        listener has returned False, always in order.
+
+        Args:
+            listener: Called by the event loop, with all events of one message. What
+                it raises is raised by the iteration.
+        """
+
+
 @runtime_checkable
 class Backend(Protocol):
     """A way to turn speech into words; stateless and shared by sessions."""
@@ -247,4 +282,30 @@ class Backend(Protocol):
         `ConfigError` or `BackendUnavailable`. Leaving closes at once and within a
         bound of a few seconds, also when cancelled, and leaves no task, process,
         thread or descriptor behind.
+        """
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """What a `Backend` may offer besides: to wake a server that sleeps.
+
+    A server that costs nothing while nobody speaks takes long to start. Who knows
+    that speech will come calls this beside other preparations; sessions never do.
+    It may cost money as a stream does, so it is for speech that will come soon.
+    """
+
+    async def warm(self) -> bool:
+        """Wake the server that `connect` would try first and wait until it is ready.
+
+        Harmless for one that is awake. Bounded by the backend's own time-outs; may
+        be cancelled, which leaves no task or connection behind.
+
+        Returns:
+            Whether it says that it is ready. False if it has been woken and is not
+            ready yet, or if it has no way to tell.
+
+        Raises:
+            AuthError: If it refuses the keys.
+            ConfigError: If the address is wrong.
+            ConnectFailed: If it cannot be reached or does not answer in time.
         """

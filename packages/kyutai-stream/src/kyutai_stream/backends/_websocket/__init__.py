@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ._dial import DialOptions, Ended, Socket, dial
 from ._endpoints import Endpoints, check_language
+from ._page import page_status
 from ._reader import EventReader, Machine
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Socket",
     "check_language",
     "dial",
+    "page_status",
 ]

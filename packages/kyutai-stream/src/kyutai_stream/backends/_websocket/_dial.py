@@ -6,12 +6,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
 
 import anyio
 from attrs import field, frozen
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -32,6 +32,7 @@ from ...errors import (
     ProtocolError,
 )
 from ...wire.address import address_for_people
+from ._direct import MAX_MESSAGE, DirectConnection
 
 __all__ = ["DialOptions", "Ended", "Socket", "dial"]
 
@@ -44,9 +45,6 @@ CLOSE_S = 2.0
 
 HANDSHAKE_S = 1.5
 """Of that, the time for the peer to answer the close frame."""
-
-MAX_MESSAGE = 1 << 20
-"""Bytes. The longest honest message is a word."""
 
 MAX_UNREAD = 64
 """Messages that `websockets` reads ahead of the session before it stops."""
@@ -136,6 +134,7 @@ async def dial(url: str, options: DialOptions) -> Socket:
             max_size=MAX_MESSAGE,
             max_queue=MAX_UNREAD,
             proxy=options.proxy,
+            create_connection=DirectConnection,
             **more,
         )
     except InvalidStatus as exc:
@@ -153,7 +152,7 @@ async def dial(url: str, options: DialOptions) -> Socket:
         ) from exc
     except (OSError, InvalidHandshake) as exc:
         raise ConnectFailed(f"{where} cannot be reached: {_short(exc)}") from exc
-    return Socket(connection)
+    return Socket(cast(DirectConnection, connection))
 
 
 def _refusal(response: Response, where: str) -> KyutaiStreamError:
@@ -187,8 +186,26 @@ def _short(exc: BaseException) -> str:
 class Socket:
     """A websocket whose failures are `Ended`, and which can always be left."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: DirectConnection) -> None:
         self._connection = connection
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send` of bytes would not wait, and not fail."""
+        return self._connection.writable
+
+    def send_now(self, message: bytes) -> None:
+        """Send one message; only while `writable`."""
+        self._connection.write(message)
+
+    def hand_on(self, sink: Callable[[bytes], None] | None) -> None:
+        """Give binary messages to `sink` as they come, instead of to `receive`.
+
+        Args:
+            sink: Called by the event loop; must not raise. It is forgotten when
+                something else comes: then `receive` has the next message.
+        """
+        self._connection.sink = sink
 
     def header(self, name: str) -> str | None:
         """A header of the server's answer to the handshake; None if it is missing."""
@@ -202,6 +219,9 @@ class Socket:
             ConnectionLost: If the connection is over.
             ProtocolError: If it is over because the peer broke the protocol.
         """
+        if isinstance(message, bytes) and self._connection.writable:
+            self._connection.write(message)
+            return
         try:
             await self._connection.send(message)
         except ConnectionClosed as exc:

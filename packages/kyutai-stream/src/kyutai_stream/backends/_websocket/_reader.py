@@ -3,16 +3,20 @@
 
 Nothing is queued here: a message is read from the socket when the session asks for
 the next event, so a slow session holds up the server through `websockets` and TCP.
+
+A listener may have events at once instead, while somebody waits in the iteration; it
+says itself when it wants no more.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Protocol
 
 import anyio
 
-from ...backend import ConnectionEvent, Ready
+from ...backend import ConnectionEvent, Listener, Ready
 from ...errors import KyutaiStreamError
 from ._dial import Ended, Socket
 
@@ -54,8 +58,15 @@ class EventReader:
         self._socket = socket
         self._machine = machine
         self._events: deque[ConnectionEvent] = deque([ready])
-        self._failure: KyutaiStreamError | None = None
+        self._failure: Exception | None = None
         self._waiting: anyio.CancelScope | None = None
+        self._listener: Listener | None = None
+        # What anyio.current_time asks, for each message.
+        self._clock = asyncio.get_running_loop().time
+
+    def hand_on(self, listener: Listener) -> None:
+        """Give events to a listener while a task waits in the iteration."""
+        self._listener = listener
 
     def wake(self) -> None:
         """Look at the machine's deadline again; it may have come nearer."""
@@ -80,17 +91,38 @@ class EventReader:
     async def _advance(self) -> None:
         message = None
         with anyio.CancelScope(deadline=self._machine.deadline) as self._waiting:
+            if self._listener is not None:
+                # What was queued before is received first, without a wait.
+                self._socket.hand_on(self._heard)
             try:
                 message = await self._socket.receive()
             except Ended as end:
-                raise self._machine.ended(end, anyio.current_time()) from end
+                raise self._machine.ended(end, self._clock()) from end
             finally:
+                self._socket.hand_on(None)
                 self._waiting = None
-        now = anyio.current_time()
+        now = self._clock()
         if message is not None:
             self._machine.receive(message, now)
         if now >= self._machine.deadline:
             self._machine.tick(now)
+
+    def _heard(self, message: bytes) -> None:
+        """Take a message past the waiting task."""
+        machine, waiting = self._machine, self._waiting
+        if waiting is None or self._listener is None:
+            raise AssertionError("nobody is called without a task that waits")
+        try:
+            machine.receive(message, self._clock())
+            if self._listener(machine.events()):
+                if waiting.deadline != machine.deadline:
+                    waiting.deadline = machine.deadline
+                return
+        except Exception as exc:
+            # For the task: the event loop would only log it.
+            self._failure = exc
+            waiting.cancel()
+        self._socket.hand_on(None)
 
     def _collect(self) -> None:
         self._events.extend(self._machine.events())

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import anyio
 
-from ...backend import Capabilities, ConnectionEvent, Frame, Ready
+from ...backend import Capabilities, ConnectionEvent, Frame, Listener, Ready
 from ...errors import CapacityError, ConnectFailed, KyutaiStreamError
 from ...wire import moshi
 from .._websocket import Ended, EventReader, Socket
@@ -56,7 +57,7 @@ def _refused(error: moshi.Error) -> KyutaiStreamError:
 
 
 class MoshiConnection:
-    """Fulfils `kyutai_stream.backend.Connection`; the server is ready."""
+    """Fulfils `kyutai_stream.backend.PromptConnection`; the server is ready."""
 
     def __init__(
         self, socket: Socket, profile: Profile, capabilities: Capabilities
@@ -66,6 +67,7 @@ class MoshiConnection:
         ready = Ready(capabilities=capabilities)
         self._reader = EventReader(socket, self._stream, ready)
         self._encoder = moshi.FrameEncoder()
+        self._clock = asyncio.get_running_loop().time
 
     async def send(self, frame: Frame) -> None:
         """Send one frame; waits while the network does not take it."""
@@ -73,6 +75,21 @@ class MoshiConnection:
         # Counted first: its step may be read before this task runs again.
         self._stream.sent(anyio.current_time())
         await self._socket.send(message)
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send_now` may be called."""
+        return self._socket.writable
+
+    def send_now(self, frame: Frame) -> None:
+        """Send one frame without waiting; only while `writable`."""
+        message = self._encoder.encode(frame)
+        self._stream.sent(self._clock())
+        self._socket.send_now(message)
+
+    def hand_on(self, listener: Listener) -> None:
+        """Call a listener with events, while a task waits in the iteration."""
+        self._reader.hand_on(listener)
 
     async def request_flush(self, token: int) -> None:
         """Confirm when the steps have covered what was sent."""

@@ -25,6 +25,7 @@ from .config import Settings
 from .gate import Gate
 from .intent import CallIntent
 from .languages import supported
+from .waking import Waker
 
 __all__ = ["CaptionsRefused", "Supervisor"]
 
@@ -73,6 +74,7 @@ class Supervisor:
         self._tasks = tasks
         self._ice_servers = ice_servers
         self._backend = backend
+        self._waker = Waker(tasks)
         self._places = anyio.CapacityLimiter(settings.max_speakers)
         self._entries: dict[str, _Entry] = {}
         self._leaving: set[_Entry] = set()
@@ -105,6 +107,7 @@ class Supervisor:
             entry.call.set_language(language)
         if entry.failed:
             entry.again.set()
+            self._waker.wake(self._load_backend())
         entry.call.retry_now()
 
     def disable(self, room_token: str, nc_session_id: str) -> None:
@@ -190,6 +193,7 @@ class Supervisor:
         entry = _Entry(LiveCall(intent, services))
         self._entries[room_token] = entry
         self._tasks.start_soon(self._keep, entry, services)
+        self._waker.wake(services.backend)
 
     def _ready_backend(self) -> Backend:
         missing = self._settings.missing()

@@ -8,7 +8,7 @@ captions; see `open_session`.
 from __future__ import annotations
 
 from .audio import AudioFormat, Resampler
-from .backend import Backend, Capabilities, Connection, ConnectRequest
+from .backend import Backend, Capabilities, Connection, ConnectRequest, Warmable
 from .core import DeafRules, DelaySummary, RetryPolicy
 from .errors import (
     AudioFormatError,
@@ -75,6 +75,7 @@ __all__ = [
     "StateChanged",
     "TimedWord",
     "Usage",
+    "Warmable",
     "available_backends",
     "get_backend",
     "open_session",

@@ -139,12 +139,27 @@ async def test_a_cold_function_lets_handshakes_wait(hear: Hear) -> None:
 
 async def test_a_cold_server_answers_503_until_it_is_warm() -> None:
     async with FakeGateway(cold_start_s=60.0, edge="server") as gateway:
-        assert await get(gateway, "/v1/warm") == (200, '{"ready": false}')
+        assert await get(gateway, "/v1/warm") == (503, "starting")
         assert await refused(gateway) == 503
         await anyio.sleep(61)
         assert await get(gateway, "/v1/warm") == (200, '{"ready": true}')
         async with connect(gateway.url):
             pass
+
+
+async def test_a_cold_function_lets_pages_wait() -> None:
+    async with FakeGateway(cold_start_s=60.0) as gateway:
+        began = anyio.current_time()
+        assert await get(gateway, "/v1/warm") == (200, '{"ready": true}')
+        assert anyio.current_time() - began == pytest.approx(60, abs=0.1)
+        assert (await get(gateway, "/readyz"))[0] == 200
+
+
+async def test_older_gateways_have_no_page_to_warm_them() -> None:
+    async with FakeGateway("gen3", cold_start_s=60.0) as gateway:
+        assert (await get(gateway, "/v1/warm"))[0] == 404
+        # It runs now all the same.
+        assert (await get(gateway, "/readyz"))[0] == 200
 
 
 async def test_leaving_ends_a_handshake_that_waits() -> None:

@@ -34,6 +34,7 @@ from ..backend import (
     ConnectRequest,
     Frame,
     Ready,
+    Warmable,
 )
 from ..errors import (
     AuthError,
@@ -135,6 +136,20 @@ class Fallback:
         async with AsyncExitStack() as stack:
             backend, connection = await self._first(request, stack)
             yield _Named(connection, backend.name)
+
+    async def warm(self) -> bool:
+        """Wake the backend whose turn is first, if it can be woken; see `Warmable`.
+
+        Returns:
+            Whether it says that it is ready.
+
+        Raises:
+            AuthError: If it refuses its keys.
+            ConfigError: If its address is wrong.
+            ConnectFailed: If it cannot be reached or does not answer in time.
+        """
+        first = self.backends[self._order(None)[0]]
+        return await first.warm() if isinstance(first, Warmable) else False
 
     async def _first(
         self, request: ConnectRequest, stack: AsyncExitStack

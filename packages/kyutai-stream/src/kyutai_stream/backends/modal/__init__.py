@@ -12,13 +12,14 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from ...backend import Connection, ConnectRequest
-from ...errors import BackendUnavailable, ConfigError, ConnectFailed
+from ...errors import AuthError, BackendUnavailable, ConfigError, ConnectFailed
 
 try:
     from ...wire.address import address_for_people, websocket_urls
-    from .._websocket import DialOptions, Endpoints, check_language, dial
+    from .._websocket import DialOptions, Endpoints, check_language, dial, page_status
     from ._connection import GatewayConnection
     from ._dialects import DIALECTS, Dialect, best_case
 except ModuleNotFoundError as exc:
@@ -30,6 +31,8 @@ except ModuleNotFoundError as exc:
 __all__ = ["Dialect", "ModalBackend", "workspace_url"]
 
 DEFAULT_PATH = "/v1/stream"
+WARM_PATH = "/v1/warm"
+"""Of the page that answers when the model is ready; the older gateways have none."""
 
 PROTOCOL_HEADER = "kyutai-protocol"
 """In a gateway's answer to the handshake: the protocol that it will speak."""
@@ -142,6 +145,39 @@ class ModalBackend:
             if opened.says_ready and self._dialect == "auto":
                 # It said so late: next time it is waited for.
                 self._said_ready[opened.url] = True
+
+    async def warm(self) -> bool:
+        """Start a container, if none runs, and wait for its model; see `Warmable`.
+
+        Asks `/v1/warm` of the gateway that `connect` would try first, with the same
+        keys and within `open_timeout_s`; never by way of `proxy`. A gateway without
+        such a page is woken all the same. Only one is woken: the next is asked if
+        one cannot be reached, not if it is still starting.
+
+        Returns:
+            Whether it says that its model is ready.
+
+        Raises:
+            AuthError: If the keys are refused.
+            ConfigError: If an address is wrong.
+            ConnectFailed: If none can be reached or answers in time.
+        """
+        return await self._endpoints.first(self._warm_one)
+
+    async def _warm_one(self, url: str) -> bool:
+        parts = urlsplit(url)
+        if self._options.proxy is not None or not parts.path.endswith(DEFAULT_PATH):
+            return False
+        page = urlunsplit(
+            parts._replace(path=parts.path.removesuffix(DEFAULT_PATH) + WARM_PATH)
+        )
+        status = await page_status(page, self._options, self._options.open_timeout_s)
+        if status in (401, 403):
+            where = address_for_people(page)
+            raise AuthError(
+                f"{where} answered HTTP {status}: the keys are wrong or missing"
+            )
+        return status == 200
 
     async def _open(self, url: str) -> GatewayConnection:
         socket = await dial(url, self._options)

@@ -221,7 +221,7 @@ class FakeGateway:
             self.requests.append(path)
         response = check_credentials(headers, self._bearers)
         if response is None and not upgrade:
-            response = self._http(path)
+            response = await self._http(path)
         elif response is None:
             response = await self._admit(socket, path, handshake)
         handshake.status = 101 if response is None else response.status_code
@@ -258,7 +258,7 @@ class FakeGateway:
         with anyio.move_on_after(seconds):
             await self._closing.wait()
 
-    def _http(self, path: str) -> Response:
+    async def _http(self, path: str) -> Response:
         total = self._slots
         if path == "/livez":
             return respond(200, "alive")
@@ -274,7 +274,11 @@ class FakeGateway:
             return respond(200, json.dumps(numbers))
         if path == "/v1/warm":
             wait = self._seconds_until_warm()
-            return respond(200, json.dumps({"ready": wait == 0}))
+            if wait and self._edge == "server":
+                return respond(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
+            await self._pause(wait)
+            if self.dialect == "protocol1":
+                return respond(200, json.dumps({"ready": True}))
         return respond(404, NOT_DEPLOYED)
 
     # After it

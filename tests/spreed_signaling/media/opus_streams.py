@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fractions
-from typing import Any
 
 import av
 import numpy as np
@@ -17,11 +16,6 @@ TICKS = 960
 
 
 @define
-class Extensions:
-    audio_level: tuple[bool, int] | None = None
-
-
-@define
 class Packet:
     """As `AudioPacket` wants it."""
 
@@ -30,7 +24,7 @@ class Packet:
     payload: bytes
     ssrc: int = 1
     payload_type: int = 111
-    extensions: Any = field(factory=Extensions)
+    audio_level: int | None = None
 
 
 @frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,10 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spreed_signaling.media import SAMPLE_RATE, AudioChunk
-from spreed_signaling.media.opus import AvDecoder, open_decoder
+from spreed_signaling.media.opus import (
+    AvDecoder,
+    OpusDecoder,
+    find_libopus,
+    open_decoder,
+)
 from spreed_signaling.media.receiver import AudioReceiver
 
-from .opus_streams import Extensions, Floats, Packet, Stream, encode, tone, voice
+from .opus_streams import Floats, Packet, Stream, encode, tone, voice
 
 FEC = {"fec": "1", "packet_loss": "20"}
 MS = SAMPLE_RATE // 1000
@@ -112,6 +118,32 @@ def test_a_clean_stream_is_exact_frames_without_delay() -> None:
     assert heard.times == pytest.approx(expected)
     assert heard.check() == 100 * 480
     assert heard.concealed_ms == 0 and not heard.gaps
+
+
+def test_packets_of_a_frame_are_decoded_when_it_is_complete() -> None:
+    """One after the other costs less; nothing comes later for it."""
+    decoded: list[int] = []
+
+    class Noting(OpusDecoder):
+        def decode(self, payload: bytes, out: Floats, at: int = 0) -> int:
+            decoded.append(at)
+            return super().decode(payload, out, at)
+
+    library = find_libopus()
+    assert library is not None
+    line = Line(AudioReceiver(lambda chunk: None, decoder=partial(Noting, library)))
+    counts = []
+    for index in range(9):
+        line.send(spoken().packet(index), index * 0.02)
+        counts.append(len(decoded))
+    # The first one of a stream is decoded at once.
+    assert counts == [1, 1, 1, 4, 4, 4, 4, 8, 8]
+    assert decoded == [0, 480, 960, 1_440] * 2
+    # What waited comes out before what makes it wait no longer.
+    line.send(spoken().packet(11), 0.22)
+    assert len(decoded) == 9
+    line.wait_until(1.0)
+    assert len(decoded) == 10
 
 
 def test_frames_join_without_a_seam() -> None:
@@ -291,7 +323,7 @@ def test_levels_and_loudness() -> None:
     line = Line()
     for index in range(16):
         packet = plain().packet(index)
-        packet.extensions = Extensions((True, 60 - index))
+        packet.audio_level = index - 60
         line.send(packet, index * 0.02)
     chunks = line.heard.chunks
     assert [chunk.audio_level for chunk in chunks] == [-57, -53, -49, -45]
@@ -348,7 +380,7 @@ class TestSilence:
         line.heard = heard
         for index, level in enumerate(levels):
             packet = stream.packet(index)
-            packet.extensions = Extensions((False, level))
+            packet.audio_level = -level
             line.send(packet, index * 0.02)
         line.finish()
         return line
@@ -435,6 +467,6 @@ def test_any_packets_at_all(
             number, timestamp, ssrc = index + number % 3, 960 * index + timestamp % 3, 1
         packet = Packet(number, timestamp, payload, ssrc)
         if level is not None:
-            packet.extensions = Extensions((False, level))
+            packet.audio_level = -level
         line.send(packet, now)
     line.finish().check()

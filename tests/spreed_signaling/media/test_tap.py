@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from attrs import define, field
+from aiortc.mediastreams import MediaStreamError
 
 from spreed_signaling import Participant, UsageError
 from spreed_signaling.media import AudioFile, Speaker
@@ -22,56 +19,18 @@ from spreed_signaling.media import peer as peer_module
 from spreed_signaling.media import tap as tap_module
 from spreed_signaling.media.inlet import Inlet
 from spreed_signaling.media.links import SubscriberLink
-from spreed_signaling.media.peer import SubscriberPeer
 from spreed_signaling.media.receiver import AudioReceiver
-from spreed_signaling.media.tap import opus_payload_types, tap_packets, why_not
+from spreed_signaling.media.tap import (
+    audio_level_id,
+    opus_payload_types,
+    tap_packets,
+    why_not,
+)
 from spreed_signaling.protocol.negotiation import SubscriptionOptions
 
 from .opus_streams import Packet, encode, voice
+from .pairs import Received, loopback, until
 from .people import Listener, write_tone
-
-Received = list[Any]
-
-
-@define
-class Pair:
-    """A publisher, and our side with its packets."""
-
-    publisher: RTCPeerConnection
-    peer: SubscriberPeer
-    tracks: list[MediaStreamTrack]
-    packets: Received = field(factory=list)
-    tapped: bool = False
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """aiortc and the inlet tell nobody; so it has to be looked at."""
-    with anyio.fail_after(15):
-        while not condition():  # noqa: ASYNC110  # there is no event
-            await anyio.sleep(0.01)
-
-
-@asynccontextmanager
-async def loopback(path: Path) -> AsyncIterator[Pair]:
-    source = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    audio = AudioFile(write_tone(path / "tone.wav", 440))
-
-    def on_track(track: MediaStreamTrack) -> None:
-        pair.tracks.append(track)
-        pair.tapped = pair.peer.tap(track, pair.packets.append)
-
-    pair = Pair(source, SubscriberPeer((), lambda state: None, on_track), [])
-    try:
-        source.addTrack(audio)
-        await source.setLocalDescription(await source.createOffer())
-        answer = await pair.peer.answer(source.localDescription.sdp)
-        description = RTCSessionDescription(sdp=answer, type="answer")
-        await source.setRemoteDescription(description)
-        yield pair
-    finally:
-        await pair.peer.close()
-        await source.close()
-        audio.stop()
 
 
 async def test_the_contract_with_this_aiortc(tmp_path: Path) -> None:
@@ -92,8 +51,7 @@ async def test_the_contract_with_this_aiortc(tmp_path: Path) -> None:
             await until(lambda: len(pair.packets) >= 100)
             for packet in pair.packets:
                 assert packet.payload_type in pair.peer.opus_payload_types
-                voiced, level = packet.extensions.audio_level
-                assert isinstance(voiced, bool) and 0 <= level <= 127
+                assert packet.audio_level in range(-127, 1)
                 assert isinstance(packet.payload, bytes) and packet.payload
             first, second = pair.packets[:2]
             assert (second.timestamp - first.timestamp) & 0xFFFFFFFF == 960
@@ -148,6 +106,15 @@ def test_payload_types_of_an_offer() -> None:
     )
     assert opus_payload_types(sdp) == {111}
     assert opus_payload_types("") == frozenset()
+
+
+def test_the_number_of_the_audio_level() -> None:
+    uri = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+    line = f"a=extmap:3/recvonly {uri} vad=on\r\n"
+    assert audio_level_id(f"a=extmap:1 urn:ietf:x\r\n{line}{line}") == 3
+    assert audio_level_id("") is None
+    # Two bundled sections that disagree: nobody knows which one a packet follows.
+    assert audio_level_id(f"{line}a=extmap:4 {uri}\r\n") is None
 
 
 def make_speaker() -> Speaker:

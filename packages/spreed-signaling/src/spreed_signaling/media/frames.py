@@ -63,6 +63,11 @@ class Framer:
         self._concealed: list[tuple[int, int]] = []
         self._level: int | None = None
 
+    @property
+    def missing_ticks(self) -> int:
+        """How much completes a frame, in 1/48000 s."""
+        return (self._size - self.fill) * self.step
+
     def wrote(
         self, count: int, *, concealed: bool = False, level: int | None = None
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from .audio import AudioChunk
@@ -19,6 +20,9 @@ _log = logging.getLogger("spreed_signaling.media")
 
 _SLACK_S = 0.001
 """A timer that rings this much too late is not set anew."""
+
+_GRID_S = 0.020
+"""Pauses of all speakers are noticed at the same moments: one wake-up for all."""
 
 
 class Inlet:
@@ -47,10 +51,15 @@ class Inlet:
         try:
             self._on_media(now)
             self._receiver.receive(packet, now)
-            self._arm(now)
+            if self._timer is None or self._receiver.has_hole:
+                self._arm(now)
         except Exception:
             # An exception would make aiortc close the whole transport.
             self._failed()
+
+    def refuse(self) -> None:
+        """A datagram was dropped before it was a packet."""
+        self._receiver.refuse()
 
     def add(self, chunk: AudioChunk) -> None:
         """Take audio that was decoded elsewhere; from then on, no packets."""
@@ -73,6 +82,8 @@ class Inlet:
         due = self._receiver.deadline(now)
         if due is None:
             return
+        if not self._receiver.has_hole:
+            due = math.ceil(due / _GRID_S) * _GRID_S
         if self._timer is not None:
             # Later is fine: it looks again when it rings.
             if self._timer.when() <= due + _SLACK_S:

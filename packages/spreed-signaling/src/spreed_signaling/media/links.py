@@ -142,7 +142,7 @@ class SubscriberLink:
             assert self._peer is not None, "tracks come from the peer opened below"
             inlet = Inlet(self._speaker._receiver, self._core.media_arrived)
             # Right now, before any packet can come.
-            tapped = self._peer.tap(track, inlet.take)
+            tapped = self._peer.tap(track, inlet.take, inlet.refuse)
             # A track of a peer that never connects never ends by itself.
             self._hearing = anyio.CancelScope()
             tasks.start_soon(self._hear, track, sid, self._hearing, inlet, tapped)

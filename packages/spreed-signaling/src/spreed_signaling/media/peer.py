@@ -28,8 +28,9 @@ from .._tasks import open_task_group
 from ..errors import MediaError
 from ..protocol.negotiation import PeerState
 from ..types import IceServer
-from .receiver import AudioPacket
-from .tap import opus_payload_types, tap_packets, warn_of_stock_path
+from .rtp.packet import AudioRtp
+from .shortcut import Shortcut, open_shortcut
+from .tap import audio_level_id, opus_payload_types, tap_packets, warn_of_stock_path
 
 __all__ = ["Peer", "PublisherPeer", "SubscriberPeer"]
 
@@ -125,6 +126,8 @@ class SubscriberPeer(Peer):
         super().__init__(ice_servers, on_state)
         self._on_track = on_track
         self._has_track = False
+        self._shortcut: Shortcut | None = None
+        self._level_id: int | None = None
         self.opus_payload_types: frozenset[int] = frozenset()
         """Of the latest offer."""
         self._pc.on("track", self._track_added)
@@ -135,9 +138,17 @@ class SubscriberPeer(Peer):
             self._on_track(track)
 
     def tap(
-        self, track: MediaStreamTrack, handler: Callable[[AudioPacket], None]
+        self,
+        track: MediaStreamTrack,
+        handler: Callable[[AudioRtp], None],
+        on_refused: Callable[[], None] = lambda: None,
     ) -> bool:
         """Hand the packets of a track to `handler`; see `tap_packets`.
+
+        Args:
+            track: From `on_track`.
+            handler: Must not raise.
+            on_refused: Called for datagrams dropped as forged or malformed.
 
         Returns:
             Whether that is possible; if not, the track yields decoded frames.
@@ -146,10 +157,24 @@ class SubscriberPeer(Peer):
             # Another codec: aiortc decodes it.
             return False
         receiver = next(one for one in self._pc.getReceivers() if one.track is track)
-        reason = tap_packets(receiver, handler)
+        shortcut: Shortcut | None = None
+
+        def take(packet: AudioRtp) -> None:
+            if shortcut is not None:
+                shortcut.learn(packet.ssrc)
+            handler(packet)
+
+        reason = tap_packets(receiver, take)
         if reason is not None:
             warn_of_stock_path(reason)
-        return reason is None
+            return False
+        shortcut = self._shortcut = open_shortcut(receiver, handler, on_refused)
+        self._configure()
+        return True
+
+    def _configure(self) -> None:
+        if self._shortcut is not None:
+            self._shortcut.configure(self.opus_payload_types, self._level_id)
 
     async def answer(self, sdp: str) -> str:
         """Take an offer and return the answer, all candidates included.
@@ -169,6 +194,8 @@ class SubscriberPeer(Peer):
 
     async def _answer(self, sdp: str) -> None:
         self.opus_payload_types = opus_payload_types(sdp)
+        self._level_id = audio_level_id(sdp)
+        self._configure()
         offer = RTCSessionDescription(sdp=sdp, type="offer")
         await self._pc.setRemoteDescription(offer)
         if not self._pc.getTransceivers():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from attrs import define, frozen
@@ -18,7 +18,7 @@ from attrs import define, frozen
 from .audio import SAMPLE_RATE, AudioChunk
 from .frames import Framer
 from .opus import Decoder, open_decoder
-from .rtp.opus_packet import LONGEST_TICKS, PacketFacts, read_packet
+from .rtp.opus_packet import LONGEST_TICKS, read_packet, read_ticks
 from .rtp.reorder import Released, ReorderBuffer, ReorderStats, RtpLike
 from .rtp.timing import StreamTiming
 
@@ -56,12 +56,12 @@ _QUIET_POWER = 1e-7
 
 
 class AudioPacket(RtpLike, Protocol):
-    """What is read of an audio packet; aiortc's `RtpPacket` fits."""
+    """What is read of an audio packet; `AudioRtp` fits."""
 
     payload_type: int
     payload: bytes
-    extensions: Any
-    """`audio_level` is `(voice, -dBov)` or None."""
+    audio_level: int | None
+    """dBov, -127 to 0; None if the sender states none."""
 
 
 @frozen(kw_only=True)
@@ -82,6 +82,8 @@ class ReceiverStats:
     """Payloads that are no valid Opus."""
     foreign: int
     """Packets of another payload type; dropped."""
+    refused: int
+    """Datagrams that were no valid packet of this connection; dropped."""
     jitter_s: float
     """Mean deviation of the packets' spacing, seconds (RFC 3550)."""
     drift_ppm: float | None
@@ -96,6 +98,7 @@ class _Counters:
     skipped_ticks: int = 0
     errors: int = 0
     foreign: int = 0
+    refused: int = 0
 
 
 class AudioReceiver:
@@ -137,6 +140,11 @@ class AudioReceiver:
         self._skip_silence = skip_silence
         self._counters = _Counters()
         self._expected: int | None = None
+        self._pending: list[Released[AudioPacket]] = []
+        """In their place, one right after the other, of a frame that is not complete:
+        decoded together when it is, because the decoder's code and tables are in the
+        processor's cache only then."""
+        self._pending_ticks = 0
         self._arrived_at: float | None = None
         self._heard_at: float | None = None
         self._lost = 0
@@ -157,6 +165,7 @@ class AudioReceiver:
             skipped_s=counters.skipped_ticks / _RATE,
             errors=counters.errors,
             foreign=counters.foreign,
+            refused=counters.refused,
             jitter_s=self._timing.jitter_s,
             drift_ppm=self._timing.drift_ppm,
         )
@@ -167,6 +176,7 @@ class AudioReceiver:
         Raises:
             ValueError: If rate or length cannot be.
         """
+        self._catch_up()
         self._framer.flush()
         framer = Framer(
             self._emit,
@@ -187,12 +197,52 @@ class AudioReceiver:
             return
         self._arrived_at = now
         self._timing.observe(packet.timestamp, now)
+        if self._order.passes(packet):
+            released = Released(packet, now)
+            if not self._may_wait(released):
+                self._catch_up()
+                self._take(released)
+            return
+        self._catch_up()
         for released in self._order.push(packet, now):
             self._take(released)
+
+    def _may_wait(self, released: Released[AudioPacket]) -> bool:
+        """Put a packet off that goes on where we are and completes no frame."""
+        packet = released.packet
+        ticks = read_ticks(packet.payload)
+        if not ticks or self._expected is None:
+            return False
+        pending = self._pending_ticks
+        if packet.timestamp != (self._expected + pending) & 0xFFFFFFFF:
+            return False
+        if pending + ticks >= self._framer.missing_ticks:
+            return False
+        self._pending.append(released)
+        self._pending_ticks = pending + ticks
+        return True
+
+    def _catch_up(self) -> None:
+        """Decode what was put off."""
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._pending_ticks = 0
+            for released in pending:
+                self._take(released)
+
+    def refuse(self) -> None:
+        """A datagram was no packet."""
+        self._counters.refused += 1
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether packets wait for an earlier one."""
+        return self._order.held > 0
 
     def add_decoded(self, chunk: AudioChunk, now: float) -> None:
         """Take audio that was decoded elsewhere, at our rate, into the timeline."""
         self._arrived_at = self._heard_at = now
+        self._catch_up()
         self._framer.skip(chunk.gap_samples * self._framer.step)
         self._framer.add(chunk.samples)
 
@@ -200,20 +250,27 @@ class AudioReceiver:
         """Do what is due: give up holes, hand out the frame before a pause."""
         for released in self._order.poll(now):
             self._take(released)
-        if self._framer.fill and self._arrived_at is not None:
+        if self._has_part and self._arrived_at is not None:
             if now >= self._arrived_at + _PAUSE_S:
+                self._catch_up()
                 self._framer.flush()
+
+    @property
+    def _has_part(self) -> bool:
+        """Whether there is something of a frame that is not complete."""
+        return bool(self._framer.fill or self._pending)
 
     def deadline(self, now: float) -> float | None:
         """When `tick` is due, seconds of the caller's clock; None if nothing waits."""
         due = self._order.deadline(now)
-        if self._framer.fill and self._arrived_at is not None:
+        if self._has_part and self._arrived_at is not None:
             pause_at = self._arrived_at + _PAUSE_S
             return pause_at if due is None else min(due, pause_at)
         return due
 
     def finish(self, now: float) -> None:
         """The stream ends: hand out everything. The next packet begins a new one."""
+        self._catch_up()
         for released in self._order.flush(now):
             self._take(released)
         self._framer.flush()
@@ -227,37 +284,39 @@ class AudioReceiver:
         if not payload:
             # Padding: it has a number, but no time of its own.
             return
-        facts = read_packet(payload)
-        level = _level_of(packet)
+        stated = read_ticks(payload)
+        level = packet.audio_level
         if self._silent_ticks and level != _SILENT:
             self._wake_decoder()
-        overlap = self._bridge(released, facts)
+        overlap = 0
+        if released.restarted or packet.timestamp != self._expected:
+            overlap = self._bridge(released, stated)
         self._lost = 0
         self._heard_at = released.arrival
-        ticks = self._play(payload, facts, level, overlap)
+        ticks = self._play(payload, stated, level, overlap)
         if ticks > overlap:
             self._expected = (packet.timestamp + ticks) & 0xFFFFFFFF
 
-    def _bridge(self, released: Released[AudioPacket], facts: PacketFacts) -> int:
+    def _bridge(self, released: Released[AudioPacket], stated: int) -> int:
         """Fill or announce what is missing; returns ticks that were heard already."""
         if released.restarted or self._expected is None:
-            self._begin(released, facts)
+            self._begin(released, stated)
             return 0
         distance = (released.packet.timestamp - self._expected) & 0xFFFFFFFF
         missing = ((distance + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         if not -LONGEST_TICKS <= missing <= _LONGEST_JUMP_TICKS:
-            self._begin(released, facts)
+            self._begin(released, stated)
             return 0
         if missing < 0:
             return -missing
         if missing and self._lost:
-            self._conceal(missing, released.packet.payload, facts)
+            self._conceal(missing, released.packet.payload)
         elif missing:
             # All packets are here: the sender paused (DTX, RFC 7587, section 3.1.3).
             self._framer.skip(missing)
         return 0
 
-    def _begin(self, released: Released[AudioPacket], facts: PacketFacts) -> None:
+    def _begin(self, released: Released[AudioPacket], stated: int) -> None:
         """A stream with timestamps of its own: the clock tells what is missing."""
         self._decoder.reset()
         self._concealed_run = 0
@@ -265,12 +324,12 @@ class AudioReceiver:
         if self._heard_at is None:
             return
         passed = round((released.arrival - self._heard_at) * _RATE)
-        self._framer.skip(max(0, passed - (facts.ticks or _USUAL_TICKS)))
+        self._framer.skip(max(0, passed - (stated or _USUAL_TICKS)))
 
-    def _conceal(self, missing: int, following: bytes, facts: PacketFacts) -> None:
+    def _conceal(self, missing: int, following: bytes) -> None:
         """Bridge lost packets: guess, then a gap, then what FEC still knows."""
-        known = facts.fec_ticks if 0 < facts.fec_ticks <= missing else 0
-        if not self._decoder.can_conceal:
+        known = read_packet(following).fec_ticks
+        if known > missing or not self._decoder.can_conceal:
             known = 0
         left = missing - known - self._guess(missing - known)
         self._framer.skip(left)
@@ -301,17 +360,17 @@ class AudioReceiver:
         return ticks
 
     def _play(
-        self, payload: bytes, facts: PacketFacts, level: int | None, overlap: int
+        self, payload: bytes, stated: int, level: int | None, overlap: int
     ) -> int:
         """Decode a packet into its place; returns its duration in ticks."""
         framer = self._framer
-        silent = level == _SILENT and self._skip_silence and facts.ticks > 0
-        if silent and self._may_skip(facts.ticks):
-            samples = self._skip(payload, facts.ticks)
+        silent = level == _SILENT and self._skip_silence and stated > 0
+        if silent and self._may_skip(stated):
+            samples = self._skip(payload, stated)
         else:
             samples = self._decoder.decode(payload, framer.buffer, framer.fill)
         if samples <= 0:
-            return self._play_nothing(facts, overlap)
+            return self._play_nothing(stated, overlap)
         self._concealed_run = 0
         ticks = samples * framer.step
         if overlap:
@@ -320,10 +379,10 @@ class AudioReceiver:
             framer.wrote(samples, level=level)
         return ticks
 
-    def _play_nothing(self, facts: PacketFacts, overlap: int) -> int:
+    def _play_nothing(self, stated: int, overlap: int) -> int:
         """A payload that cannot be decoded has a duration nevertheless."""
         self._counters.errors += 1
-        ticks = facts.ticks or _USUAL_TICKS
+        ticks = stated or _USUAL_TICKS
         missing = max(0, ticks - overlap)
         self._framer.skip(missing - self._guess(missing))
         return ticks
@@ -375,9 +434,3 @@ class AudioReceiver:
         for payload in self._skipped:
             self._decoder.decode(payload, self._scratch)
         self._skipped.clear()
-
-
-def _level_of(packet: AudioPacket) -> int | None:
-    """Return the level that the sender states, dBov; None if it does not."""
-    stated = packet.extensions.audio_level
-    return None if stated is None else -int(stated[1])

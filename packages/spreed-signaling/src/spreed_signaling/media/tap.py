@@ -19,10 +19,17 @@ from importlib import metadata
 from typing import Any
 
 from aiortc import RTCRtpReceiver
+from aiortc.rtp import RtpPacket
 
-from .receiver import AudioPacket
+from .rtp.packet import AudioRtp
 
-__all__ = ["opus_payload_types", "tap_packets", "warn_of_stock_path", "why_not"]
+__all__ = [
+    "audio_level_id",
+    "opus_payload_types",
+    "tap_packets",
+    "warn_of_stock_path",
+    "why_not",
+]
 
 _log = logging.getLogger("spreed_signaling.media")
 
@@ -33,12 +40,22 @@ _PACKET_PARAMETERS = ["packet", "arrival_time_ms"]
 class _PassOn:
     """Stands in for the jitter buffer of one receiver."""
 
-    def __init__(self, handler: Callable[[AudioPacket], None]) -> None:
+    def __init__(self, handler: Callable[[AudioRtp], None]) -> None:
         self._handler = handler
 
-    def add(self, packet: AudioPacket) -> tuple[bool, None]:
+    def add(self, packet: RtpPacket) -> tuple[bool, None]:
         """Pass a packet on; no frame is complete, no picture to be asked for."""
-        self._handler(packet)
+        level = packet.extensions.audio_level
+        self._handler(
+            AudioRtp(
+                packet.payload_type,
+                packet.sequence_number,
+                packet.timestamp,
+                packet.ssrc,
+                packet.payload,
+                None if level is None else -level[1],
+            )
+        )
         return False, None
 
 
@@ -65,7 +82,7 @@ def why_not(receiver: RTCRtpReceiver) -> str | None:
 
 
 def tap_packets(
-    receiver: RTCRtpReceiver, handler: Callable[[AudioPacket], None]
+    receiver: RTCRtpReceiver, handler: Callable[[AudioRtp], None]
 ) -> str | None:
     """Hand every RTP packet of a receiver to `handler`, and to no decoder.
 
@@ -102,3 +119,12 @@ def opus_payload_types(sdp: str) -> frozenset[int]:
     """Return the payload types that a description maps to Opus (RFC 7587)."""
     found = re.findall(r"(?mi)^a=rtpmap:(\d{1,3}) opus/48000", sdp)
     return frozenset(int(number) for number in found)
+
+
+def audio_level_id(sdp: str) -> int | None:
+    """Return the number that a description gives the audio level (RFC 6464)."""
+    uri = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+    found = {
+        int(one) for one in re.findall(rf"(?m)^a=extmap:(\d{{1,3}})\S* {uri}", sdp)
+    }
+    return found.pop() if len(found) == 1 else None

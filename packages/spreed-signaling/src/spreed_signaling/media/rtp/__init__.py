@@ -4,16 +4,21 @@
 Internal to `spreed_signaling.media`; names here may change at any time.
 """
 
-from .opus_packet import PacketFacts, read_packet
+from .opus_packet import PacketFacts, read_packet, read_ticks
+from .packet import AudioRtp, is_plain, read_audio_rtp
 from .reorder import Released, ReorderBuffer, ReorderStats, RtpLike
 from .timing import StreamTiming
 
 __all__ = [
+    "AudioRtp",
     "PacketFacts",
     "Released",
     "ReorderBuffer",
     "ReorderStats",
     "RtpLike",
     "StreamTiming",
+    "is_plain",
+    "read_audio_rtp",
     "read_packet",
+    "read_ticks",
 ]

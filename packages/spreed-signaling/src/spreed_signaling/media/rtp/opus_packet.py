@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["LONGEST_TICKS", "PacketFacts", "read_packet"]
+__all__ = ["LONGEST_TICKS", "PacketFacts", "read_packet", "read_ticks"]
 
 LONGEST_TICKS = 5_760
 """120 ms at 48 kHz, the most one packet may hold (RFC 6716, section 3.2.5)."""
@@ -32,24 +32,31 @@ class PacketFacts(NamedTuple):
 _INVALID = PacketFacts(0, 0)
 
 
-def read_packet(payload: bytes) -> PacketFacts:
-    """Read the table of contents of a payload; never raises."""
+def read_ticks(payload: bytes) -> int:
+    """Return a packet's duration at 48 kHz, 0 if it cannot be valid; never raises."""
     if not payload:
-        return _INVALID
+        return 0
     toc = payload[0]
-    frame_ticks = _FRAME_TICKS[toc >> 3]
     code = toc & 3
     if code == 0:
-        count = 1
-    elif code < 3:
+        return _FRAME_TICKS[toc >> 3]
+    if code < 3:
         count = 2
     elif len(payload) > 1:
         count = payload[1] & 0x3F
     else:
+        return 0
+    ticks = count * _FRAME_TICKS[toc >> 3]
+    return ticks if ticks <= LONGEST_TICKS else 0
+
+
+def read_packet(payload: bytes) -> PacketFacts:
+    """Read the table of contents of a payload; never raises."""
+    ticks = read_ticks(payload)
+    if not ticks:
         return _INVALID
-    ticks = count * frame_ticks
-    if not 0 < ticks <= LONGEST_TICKS:
-        return _INVALID
+    toc = payload[0]
+    frame_ticks = _FRAME_TICKS[toc >> 3]
     if toc >> 3 >= _FIRST_CELT:
         return PacketFacts(ticks, 0)
     # The copy is as long as one frame (RFC 6716, section 2.1.7).

@@ -134,17 +134,27 @@ class ReorderBuffer(Generic[P]):
             return min(self._longest, max(_SHORTEST_WAIT_S, 1.5 * self._reorder_s))
         return min(self._longest, _SHORTEST_WAIT_S)
 
+    def passes(self, packet: P) -> bool:
+        """Take the packet if it is the expected one and nothing waits.
+
+        The usual case, without a list: where it returns False, `push` decides.
+        """
+        number = packet.sequence_number
+        if number != self._expected or self._held or packet.ssrc != self._ssrc:
+            return False
+        self._received += 1
+        self._expected = (number + 1) & 0xFFFF
+        self._old_run = 0
+        return True
+
     def push(self, packet: P, now: float) -> list[Released[P]]:
         """Take a packet; returns what is in order now, perhaps nothing."""
+        if self.passes(packet):
+            return [Released(packet, now)]
         self._received += 1
         if self._expected is None or packet.ssrc != self._ssrc:
             return self._restart(packet, now)
         ahead = (packet.sequence_number - self._expected) & 0xFFFF
-        if ahead == 0 and not self._held:
-            # The usual case, and the only one that must be cheap.
-            self._expected = (packet.sequence_number + 1) & 0xFFFF
-            self._old_run = 0
-            return [Released(packet, now)]
         if ahead >= 0x8000:
             return self._take_old(packet, now, 0x10000 - ahead)
         if ahead > _FARTHEST:

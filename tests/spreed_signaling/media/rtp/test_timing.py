@@ -44,3 +44,13 @@ def test_jitter() -> None:
     assert still.jitter_s < 1e-6
     # Two independent uniform delays differ by a third of their range on average.
     assert shaken.jitter_s == pytest.approx(0.010, abs=0.006)
+
+
+def test_a_mute_is_neither_jitter_nor_drift() -> None:
+    """Chromium's timestamps stand still while Talk has it muted."""
+    timing = StreamTiming()
+    for number in range(70 * 50):
+        muted_s = 7.0 if number > 25 * 50 else 0.0
+        timing.observe(number * 960, number * 0.02 + muted_s)
+        assert timing.jitter_s < 1e-6
+    assert timing.drift_ppm == pytest.approx(0, abs=1)

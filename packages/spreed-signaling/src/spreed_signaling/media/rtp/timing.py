@@ -20,6 +20,11 @@ _WINDOW_S = 10.0
 _WINDOWS = 30
 """Five minutes are looked at."""
 
+_STOOD_STILL_S = 0.5
+"""A packet so much later than its timestamp says comes after a pause of the sender's
+clock. Chromium without a track, which is how Talk mutes, goes on with the next
+timestamp as if no time had passed (measured with Chromium 156)."""
+
 _FEWEST = 3
 """Windows from which a slope means something."""
 
@@ -51,6 +56,11 @@ class StreamTiming:
             return
         before, seen_at = self._last
         step = ((timestamp - before + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        if now - seen_at - step / _RATE > _STOOD_STILL_S:
+            # That is neither jitter nor drift.
+            self.restart()
+            self.observe(timestamp, now)
+            return
         self._last = (timestamp, now)
         self._elapsed += step
         deviation = abs(now - seen_at - step / _RATE)

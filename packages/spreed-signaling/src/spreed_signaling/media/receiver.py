@@ -198,7 +198,7 @@ class AudioReceiver:
         self._arrived_at = now
         self._timing.observe(packet.timestamp, now)
         if self._order.passes(packet):
-            released = Released(packet, now)
+            released: Released[AudioPacket] = Released(packet, now)
             if not self._may_wait(released):
                 self._catch_up()
                 self._take(released)
@@ -209,17 +209,15 @@ class AudioReceiver:
 
     def _may_wait(self, released: Released[AudioPacket]) -> bool:
         """Put a packet off that goes on where we are and completes no frame."""
-        packet = released.packet
+        packet, expected = released.packet, self._expected
+        before = self._pending_ticks
+        if expected is None or packet.timestamp != (expected + before) & 0xFFFFFFFF:
+            return False
         ticks = read_ticks(packet.payload)
-        if not ticks or self._expected is None:
-            return False
-        pending = self._pending_ticks
-        if packet.timestamp != (self._expected + pending) & 0xFFFFFFFF:
-            return False
-        if pending + ticks >= self._framer.missing_ticks:
+        if not ticks or before + ticks >= self._framer.missing_ticks:
             return False
         self._pending.append(released)
-        self._pending_ticks = pending + ticks
+        self._pending_ticks = before + ticks
         return True
 
     def _catch_up(self) -> None:

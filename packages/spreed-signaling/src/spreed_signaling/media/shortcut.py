@@ -22,8 +22,8 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
-import aioice.ice
 import pylibsrtp
+from aioice.ice import StunProtocol
 from aiortc import RTCRtpReceiver
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcrtpreceiver import StreamStatistics
@@ -77,7 +77,8 @@ class Shortcut:
         self._later = self._connection.data_received
         self._handle_rtp = self._dtls._handle_rtp_data
         self._has_failed = False
-        self._connection.data_received = self._take  # type: ignore[method-assign]  # the hook
+        self._hooked: list[StunProtocol] = []
+        self._connection.data_received = self._received  # type: ignore[method-assign]  # the hook
         self._dtls._handle_rtp_data = self._handle_guarded  # type: ignore[method-assign]  # the hook
 
     def configure(self, payload_types: Collection[int], level_id: int | None) -> None:
@@ -100,12 +101,36 @@ class Shortcut:
             self._streams.clear()
         self._streams[ssrc.to_bytes(4, "big")] = statistics.add
         for protocol in self._connection._protocols:
-            transport: Any = getattr(protocol, "transport", None)
-            if hasattr(transport, "max_size"):
-                transport.max_size = _READ_SIZE
+            self._hook(protocol)
 
-    def _take(self, data: bytes, component: int) -> None:
+    def _hook(self, protocol: Any) -> None:
+        """Come before a socket's search for STUN, which fails for every packet."""
+        transport: Any = getattr(protocol, "transport", None)
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_SIZE
+        if protocol in self._hooked or not isinstance(protocol, StunProtocol):
+            return
+        self._hooked.append(protocol)
+        original = protocol.datagram_received
+
+        def received(data: Any, addr: tuple[Any, ...]) -> None:
+            if not self._take(data):
+                original(data, addr)
+
+        protocol.datagram_received = received  # type: ignore[method-assign]  # the hook
+
+    def _received(self, data: bytes, component: int) -> None:
         """In place of `aioice.Connection.data_received`; never raises."""
+        if self._take(data):
+            return
+        # Let aiortc have it, unless it would close the connection over it.
+        if not data or (data[0] > 127 and len(data) > _LONGEST):
+            self._on_refused()
+        else:
+            self._later(data, component)
+
+    def _take(self, data: bytes) -> bool:
+        """Handle a packet of a known stream; returns False for anything else."""
         count = self._streams.get(data[8:HEADER_BYTES])
         if (
             count is None
@@ -113,27 +138,20 @@ class Shortcut:
             or not is_plain(data)
             or len(data) > _LONGEST
         ):
-            self._pass_on(data, component)
-            return
+            return False
         try:
             packet = read_audio_rtp(self._dtls._rx_srtp.unprotect(data), self._level_id)
             if packet is None:
                 self._on_refused()
-                return
-            count(packet)
-            self._handler(packet)
+            else:
+                count(packet)
+                self._handler(packet)
         except pylibsrtp.Error:
             # Forged, or a repeated one.
             self._on_refused()
         except Exception:
             self._failed()
-
-    def _pass_on(self, data: bytes, component: int) -> None:
-        """Let aiortc have it, unless it would close the connection over it."""
-        if not data or (data[0] > 127 and len(data) > _LONGEST):
-            self._on_refused()
-        else:
-            self._later(data, component)
+        return True
 
     async def _handle_guarded(self, data: bytes, arrival_time_ms: int) -> None:
         """In place of `RTCDtlsTransport._handle_rtp_data`."""
@@ -205,7 +223,7 @@ def _takes(function: Any, names: list[str]) -> bool:
 def _why_not_at_all() -> str | None:
     """What does not depend on a connection: how aiortc calls, and what it counts."""
     for function, call in (
-        (aioice.ice.StunProtocol.datagram_received, "self.receiver.data_received("),
+        (StunProtocol.datagram_received, "self.receiver.data_received("),
         (RTCDtlsTransport._recv_next, "self._rx_srtp.unprotect(data)"),
         (RTCDtlsTransport._recv_next, "await self._handle_rtp_data(data"),
     ):

@@ -31,6 +31,19 @@ from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How messages come: `direct`, or `plain` as on servers that we did not write.
+
+    A module that wants both is marked `parametrize("way", [...], indirect=True)`.
+    """
+    way: str = getattr(request, "param", "direct")
+    if way == "plain":
+        name = "kyutai_gateway.serving.websocket_class"
+        monkeypatch.setattr(name, lambda: "websockets-sansio")
+    return way
+
+
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return ("asyncio", {"loop_factory": VirtualTimeLoop})

@@ -15,6 +15,8 @@ Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 EOS = json.dumps({"type": "eos"})
 
+pytestmark = pytest.mark.parametrize("way", ["direct", "plain"], indirect=True)
+
 
 def of(messages: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
     return [message for message in messages if message["type"] in kinds]

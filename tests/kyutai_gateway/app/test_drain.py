@@ -20,6 +20,8 @@ Open = Callable[..., Any]
 Messages = list[dict[str, Any]]
 Hear = Callable[..., Awaitable[Messages]]
 
+pytestmark = pytest.mark.parametrize("way", ["direct", "plain"], indirect=True)
+
 
 def words(messages: Messages) -> str:
     tokens = [one["text"] for one in messages if one["type"] == "token"]

@@ -18,12 +18,9 @@ client that does not read stops the reading of the model server, and is left aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-import numpy as np
 
 from kyutai_stream import Connection, ConnectRequest, KyutaiStreamError
 from kyutai_stream.backend import ConnectionEvent, PromptConnection
@@ -31,18 +28,14 @@ from kyutai_stream.backend import ConnectionEvent, PromptConnection
 from ..metrics import Histogram
 from ..upstream import Upstream, UpstreamState
 from .direct import Direct
-from .line import KEEPALIVE, RESET, Action, FlushRequest
 from .machine import Ending, StreamMachine
+from .pusher import Pusher
 from .rules import StreamRules
+from .teller import CLOSE_S, Message, Send, Teller
 
 __all__ = ["Message", "Receive", "Send", "StreamShell"]
 
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-CLOSE_S = 3.0
-"""A close frame that cannot be sent in this time is not sent."""
 
 SHORTEST_WAIT_S = 0.01
 
@@ -74,26 +67,27 @@ class StreamShell:
         first_word: Callable[[], None] | None = None,
     ) -> None:
         self._direct = direct
-        self._prompt: PromptConnection | None = None
         self._left = anyio.Event()
-        self._action: Action | None = None
         self._step_delay = step_delay
         self._first_word = first_word
         self._receive = receive
-        self._send = send
         self._machine = machine
         self._upstream = upstream
         self._rules = rules
-        self._connection: Connection | None = None
         self._tasks: anyio.CancelScope | None = None
         self._timer: anyio.CancelScope | None = None
         self._room: anyio.Event | None = None
         # What anyio.current_time asks, without looking for the loop each time: the
         # clock is read several times for each frame.
         self._clock = asyncio.get_running_loop().time
-        self._pushing_since: float | None = None
-        self._telling_since: float | None = None
-        self._closed = False
+        self._pusher = Pusher(machine, self._clock)
+        self._teller = Teller(
+            send=send,
+            machine=machine,
+            direct=direct,
+            clock=self._clock,
+            stop=self._stop,
+        )
         self.failure: BaseException | None = None
         """What went wrong inside of the gateway or upstream, for its log."""
 
@@ -121,9 +115,10 @@ class StreamShell:
             # One reason is enough, and a group would hide it.
             self.failure = _first(failures)
             self._machine.fail("internal", "the gateway failed")
-        if not self._closed:
+        if not self._teller.closed:
             with anyio.move_on_after(CLOSE_S):
                 await self._tell()
+        self.failure = self.failure or self._pusher.failure
         return self._machine.ending or Ending(close=None, reason="gone")
 
     def drain(self, deadline_s: float) -> None:
@@ -168,43 +163,17 @@ class StreamShell:
             await self._room.wait()
         self._room = None
 
-    async def _tell(self) -> None:
-        """Send what waits for the client; close where that was the last."""
-        if self._telling_since is not None or self._closed:
-            return
-        machine, outbox = self._machine, self._machine.outbox
-        self._telling_since = self._clock()
-        try:
-            while outbox:
-                text = outbox.popleft()
-                await self._send({"type": "websocket.send", "text": text})
-                self._telling_since = self._clock()
-            if machine.ending is not None:
-                await self._close(machine.ending)
-        except (OSError, RuntimeError):
-            # How servers say that the client has gone, or that they closed already.
-            machine.gone()
-            self._stop()
-        finally:
-            self._telling_since = None
-        self._make_room()
-
-    async def _close(self, ending: Ending) -> None:
-        self._closed = True
-        if ending.close is not None:
-            with anyio.move_on_after(CLOSE_S):
-                await self._send(
-                    {
-                        "type": "websocket.close",
-                        "code": ending.close,
-                        "reason": ending.reason,
-                    }
-                )
-        self._stop()
-
     def _stop(self) -> None:
         if self._tasks is not None:
             self._tasks.cancel()
+
+    async def _tell(self) -> None:
+        await self._teller.tell()
+        self._make_room()
+
+    async def _push(self) -> None:
+        await self._pusher.push()
+        self._make_room()
 
     def _make_room(self) -> None:
         if self._room is not None and not self._machine.full:
@@ -251,25 +220,23 @@ class StreamShell:
         return True
 
     async def _converse(self) -> None:
-        async with AsyncExitStack() as stack:
-            self._connection = await stack.enter_async_context(
-                self._upstream.backend.connect(ConnectRequest())
-            )
+        async with self._upstream.backend.connect(ConnectRequest()) as connection:
+            self._pusher.use(connection, prompt=self._direct is not None)
             try:
-                await self._hear_connection(self._connection)
+                await self._hear_connection(connection)
             finally:
-                self._connection = self._prompt = None
+                self._pusher.use(None)
 
     async def _hear_connection(self, connection: Connection) -> None:
         machine = self._machine
         clock = self._clock
         if self._direct is not None and isinstance(connection, PromptConnection):
-            self._prompt = connection
             connection.hand_on(self._model_says)
         async for event in connection:
             machine.event(event, clock())
             if machine.outbox or machine.ending is not None:
                 await self._tell()
+                await self._teller.until_told()
             if machine.has_work:
                 await self._push()
             if machine.hurry:
@@ -287,36 +254,6 @@ class StreamShell:
             self._first_word()
             self._first_word = None
 
-    async def _push(self) -> None:
-        """Do upstream what is to be done."""
-        if self._pushing_since is not None or self._connection is None:
-            return
-        machine, connection = self._machine, self._connection
-        try:
-            while True:
-                now = self._clock()
-                action, self._action = self._action, None
-                if action is None:
-                    action = machine.next_action(now)
-                if action is None:
-                    break
-                self._pushing_since = now
-                if isinstance(action, np.ndarray):
-                    await connection.send(action)
-                elif isinstance(action, FlushRequest):
-                    await connection.request_flush(action.token)
-                elif action is RESET:
-                    await connection.reset()
-                elif action is KEEPALIVE:
-                    await connection.keepalive()
-        except KyutaiStreamError as exc:
-            # The task that reads sees it too, and may have words from before it.
-            self.failure = exc
-            self._connection = self._prompt = None
-        finally:
-            self._pushing_since = None
-        self._make_room()
-
     # -- at once ---------------------------------------------------------------------
 
     def _client_says(self, data: bytes) -> bool:
@@ -324,10 +261,7 @@ class StreamShell:
         machine = self._machine
         try:
             machine.binary(data, self._clock())
-            if machine.has_work:
-                self._push_now()
-            if machine.outbox or machine.ending is not None:
-                self._tell_now()
+            self._do_now()
         except Exception as exc:
             self._broken(exc)
         return machine.ending is None and not machine.full
@@ -338,10 +272,7 @@ class StreamShell:
         now = self._clock()
         for event in events:
             machine.event(event, now)
-        if machine.outbox or machine.ending is not None:
-            self._tell_now()
-        if machine.has_work:
-            self._push_now()
+        self._do_now()
         if machine.hurry:
             self._look_at_clock()
         if machine.step_delays:
@@ -349,30 +280,13 @@ class StreamShell:
         # With more to tell than the client takes, the model server is not read.
         return machine.ending is None and not machine.outbox
 
-    def _push_now(self) -> None:
-        """Send frames upstream as far as that does not wait."""
-        if self._pushing_since is not None or self._action is not None:
-            return
-        machine, prompt = self._machine, self._prompt
-        while prompt is not None and prompt.writable:
-            action = machine.next_action(self._clock())
-            if action is None:
-                self._make_room()
-                return
-            if not isinstance(action, np.ndarray):
-                self._action = action
-                break
-            prompt.send_now(action)
-        self._left.set()
-
-    def _tell_now(self) -> None:
-        """Send the client what waits for it as far as that does not wait."""
-        direct, outbox = self._direct, self._machine.outbox
-        if self._telling_since is None and not self._closed and direct is not None:
-            while outbox and direct.say(outbox[0]):
-                outbox.popleft()
-            self._make_room()
-        if outbox or self._machine.ending is not None:
+    def _do_now(self) -> None:
+        """Hand on what does not wait, and leave the rest to a task."""
+        machine = self._machine
+        pushed = not machine.has_work or self._pusher.push_now()
+        told = not (machine.outbox or machine.ending) or self._teller.tell_now()
+        self._make_room()
+        if not (pushed and told):
             self._left.set()
 
     def _broken(self, exc: Exception) -> None:
@@ -410,7 +324,7 @@ class StreamShell:
             self._timer = None
             now = self._clock()
             self._check_stuck(now)
-            machine.tick(now, blocked=self._telling_since is not None)
+            machine.tick(now, blocked=self._teller.since is not None)
             # Whoever keeps the time must not be kept waiting.
             if not await self._in_time(self._push):
                 self._wedged()
@@ -427,7 +341,7 @@ class StreamShell:
 
     def _check_stuck(self, now: float) -> None:
         longest = self._rules.send_timeout_s
-        telling, pushing = self._telling_since, self._pushing_since
+        telling, pushing = self._teller.since, self._pusher.since
         if telling is not None and now - telling >= longest:
             self._not_read()
         elif pushing is not None and now - pushing >= longest:

@@ -10,7 +10,7 @@ written twice.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 try:
     from websockets.speedups import apply_mask
@@ -42,7 +42,7 @@ def frame(payload: bytes, *, opcode: int = BINARY, masked: bool) -> bytes:
         head = bytes((FINAL | opcode, bit | 127)) + length.to_bytes(8, "big")
     if not masked:
         return head + payload
-    key = secrets.token_bytes(4)
+    key = os.urandom(4)
     return b"".join((head, key, apply_mask(payload, key)))
 
 

@@ -146,8 +146,9 @@ class MoshiStream:
     @property
     def deadline(self) -> float:
         """When `tick` is due next; infinite for never."""
-        due = min((flush.due for flush in self._flushes), default=math.inf)
-        return min(due, self._reset_due)
+        if not self._flushes:
+            return self._reset_due
+        return min(self._reset_due, *(flush.due for flush in self._flushes))
 
     def receive(self, message: bytes | str, now: float) -> None:
         """Take one message.

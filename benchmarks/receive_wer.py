@@ -42,7 +42,6 @@ from spreed_signaling.media import Call, Speaker
 from spreed_signaling.testing import Site
 
 from ._figures import Row, show
-from ._receive_client import Ear, with_resample_poly, with_soxr
 from ._receive_fitting import TakeFrame, fit
 from ._receive_janus import EncodedTrack, join, open_call, take_speakers
 from ._receive_sender import Loss
@@ -75,17 +74,6 @@ class Condition:
     def lost(self, count: int) -> frozenset[int]:
         """Numbers of the lost among so many packets."""
         return Loss(self.loss).pick(random.Random(self.seed), count)
-
-
-class _Copy(Ear):
-    """A consumer that keeps what it hears."""
-
-    def __init__(self, parts: list[Floats]) -> None:
-        super().__init__()
-        self._parts = parts
-
-    def hear(self, frame: Floats) -> None:
-        self._parts.append(frame)
 
 
 @define
@@ -122,8 +110,10 @@ class Hearing:
     def _stock(self, path: str) -> TakeFrame | None:
         if path == "ours":
             return None
-        ear = _Copy(self._parts)
-        return with_soxr(ear) if path == "stock_soxr" else with_resample_poly(ear)
+        # Loads scipy.
+        from ._receive_wer_stock import keep_all
+
+        return keep_all(path, self._parts)
 
     async def run(self) -> None:
         """Hear until cancelled."""

@@ -74,7 +74,8 @@ class NaiveProxy:
                 if message.get("type") == "Word":
                     token = {"type": "token", "text": message["text"]}
                     await send({"type": "websocket.send", "text": json.dumps(token)})
-        except ConnectionClosed:
+        except (ConnectionClosed, OSError):
+            # The server or the client has gone.
             return
 
 

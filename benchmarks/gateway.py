@@ -2,8 +2,9 @@
 """What the gateway costs: CPU and latency between client and model server.
 
 Clients, gateway and model server are a process each, on loopback and in real time. In
-one run the frames go straight to the server, through our gateway, and through a proxy
-as it is deployed today (`_gateway_naive.py`).
+one run the frames go straight to the server, through our gateway, through a proxy as
+it is deployed today (`_gateway_naive.py`), and through one that can do nothing but
+carry them (`_gateway_floor.py`): so little a proxy in Python can cost.
 
     python -m benchmarks.gateway --streams 32 --seconds 20
     python -m benchmarks.gateway --json
@@ -14,6 +15,7 @@ Figures:
   each stream and second of audio, µs; all threads, words and acknowledgements
   included.
 - `cpu_ratio`: ours by the naive one's.
+- `floor_cpu_us_per_audio_s`, `floor_ratio`: the same of the proxy without features.
 - `added_latency_ms_p95`: from a frame's being sent by the client to its arrival at
   the server, 95th percentile, less the same for the direct way.
 - `direct_ms_*`, `through_ms_*`, `naive_ms_*`: these delays themselves.
@@ -50,7 +52,7 @@ HIGHEST_RATIO = 0.35
 """Accepted `cpu_ratio`."""
 START_S = 20.0
 
-Way = Literal["direct", "ours", "naive"]
+Way = Literal["direct", "ours", "naive", "floor"]
 
 
 @frozen(kw_only=True)
@@ -129,8 +131,8 @@ def _gateway(
         "KYUTAI_GATEWAY_DRAIN_S": "0",
     }
     command = ["kyutai_gateway"]
-    if way == "naive":
-        command = ["benchmarks._gateway_naive", upstream, str(port)]
+    if way in ("naive", "floor"):
+        command = [f"benchmarks._gateway_{way}", upstream, str(port)]
     elif profile is not None:
         path, count = profile
         command = ["benchmarks._gateway_ours", str(path), str(count)]
@@ -213,6 +215,7 @@ def _figures(options: argparse.Namespace) -> tuple[Row, list[Row]]:
     direct = _measure("direct", options)
     ours = _measure("ours", options)
     naive = _measure("naive", options)
+    floor = _measure("floor", options)
     functions: list[Row] = []
     if options.profile:
         # Apart: a profiler costs, too.
@@ -225,6 +228,8 @@ def _figures(options: argparse.Namespace) -> tuple[Row, list[Row]]:
         "cpu_us_per_audio_s": ours.cpu_us,
         "naive_cpu_us_per_audio_s": naive.cpu_us,
         "cpu_ratio": ours.cpu_us / naive.cpu_us,
+        "floor_cpu_us_per_audio_s": floor.cpu_us,
+        "floor_ratio": floor.cpu_us / naive.cpu_us,
         "added_latency_ms_p95": percentile(ours.delays_ms, 95)
         - percentile(direct.delays_ms, 95),
         "naive_added_latency_ms_p95": percentile(naive.delays_ms, 95)

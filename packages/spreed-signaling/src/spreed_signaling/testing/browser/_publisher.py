@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 from attrs import field, frozen
 
 from ...errors import MediaError, SignalingError, UsageError
@@ -155,7 +156,10 @@ class BrowserPublisher:
 
         microphone = f"--use-file-for-fake-audio-capture={self._speech}%noloop"
         try:
-            playwright = await self._stack.enter_async_context(async_playwright())
+            # Cancelled while it starts, playwright would lose its driver's process.
+            with anyio.CancelScope(shield=True), anyio.fail_after(_CALL_LIMIT_S):
+                playwright = await self._stack.enter_async_context(async_playwright())
+            await anyio.lowlevel.checkpoint()
             browser = await playwright.chromium.launch(
                 executable_path=executable, args=[*_ARGUMENTS, microphone]
             )
@@ -170,6 +174,8 @@ class BrowserPublisher:
             await page.add_script_tag(content=_SCRIPT.read_text())
         except Error as exc:
             raise MediaError(f"the browser did not start: {exc.message}") from exc
+        except TimeoutError:
+            raise MediaError("the browser's driver did not start in time") from None
         await self._join()
 
     async def _join(self) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
@@ -77,6 +77,15 @@ class Listener:
     def close(self, session_id: str) -> None: ...
 
 
+def numbers(frames: Sequence[npt.ArrayLike]) -> npt.NDArray[np.int64]:
+    """Numbers of the samples that are no silence, in order."""
+    parts = [np.asarray(frame) for frame in frames]
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    found: npt.NDArray[np.int64]
+    found = np.rint((samples[samples != 0] - 0.125) * 2**23).astype(np.int64)
+    return found - 1
+
+
 class Scene:
     def __init__(self, *scripts: ConnectionScript) -> None:
         # Its words are beside the point: no restart for want of them.
@@ -94,21 +103,24 @@ class Scene:
 
     def heard(self) -> npt.NDArray[np.int64]:
         """Numbers of the samples that reached the recogniser, in order, from 0."""
-        frames = [
-            np.asarray(frame)
-            for connection in self.backend.connections
-            for frame in connection.frames
-        ]
-        samples = np.concatenate(frames) if frames else np.zeros(0, np.float32)
-        numbers: npt.NDArray[np.int64]
-        numbers = np.rint((samples[samples != 0] - 0.125) * 2**23).astype(np.int64)
-        return numbers - 1
+        return numbers([f for one in self.backend.connections for f in one.frames])
 
     async def until(self, condition: Any, limit_s: float = 80) -> None:
         with anyio.fail_after(limit_s):
             # Neither the feed nor the backend tells of its progress.
             while not condition():  # noqa: ASYNC110
                 await anyio.sleep(0.2)
+
+    async def until_heard(self, number: int) -> None:
+        looked_at = 0
+
+        def came() -> bool:
+            nonlocal looked_at
+            frames = [f for one in self.backend.connections for f in one.frames]
+            new, looked_at = frames[looked_at:], len(frames)
+            return number in numbers(new)
+
+        await self.until(came)
 
     def all_heard(self) -> bool:
         return len(self.heard()) == self.microphone.said * FRAME
@@ -150,7 +162,7 @@ async def test_a_session_that_fails_takes_little_with_it() -> None:
         tasks.start_soon(scene.feed.run)
         scene.microphone.say(25)
         last = scene.microphone.said * FRAME - 1
-        await scene.until(lambda: last in scene.heard())
+        await scene.until_heard(last)
         scene.microphone.stop()
     heard = scene.heard()
     assert np.all(np.diff(heard) > 0)
@@ -168,7 +180,7 @@ async def test_an_overflow_is_counted_exactly() -> None:
         await scene.until(lambda: scene.feed.errors == 1)
         scene.microphone.say(130)
         last = scene.microphone.said * FRAME - 1
-        await scene.until(lambda: last in scene.heard())
+        await scene.until_heard(last)
         scene.microphone.say(0.8)
         scene.microphone.stop()
     said = scene.microphone.said * FRAME
@@ -186,7 +198,7 @@ async def test_a_recogniser_that_goes_away_later_is_waited_for_less_long() -> No
             scene.microphone.say(0.08)
             await anyio.sleep(0.08)
         last = scene.microphone.said * FRAME - 1
-        await scene.until(lambda: last in scene.heard())
+        await scene.until_heard(last)
         scene.microphone.stop()
     missing_s = scene.feed.dropped_s
     assert missing_s > 10

@@ -37,7 +37,7 @@ class Pair:
 
 async def until(condition: Callable[[], bool]) -> None:
     """aiortc and the inlet tell nobody; so it has to be looked at."""
-    with anyio.fail_after(15):
+    with anyio.fail_after(45):
         while not condition():  # noqa: ASYNC110  # there is no event
             await anyio.sleep(0.01)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from fractions import Fraction
 
 import anyio
 import attrs
@@ -15,6 +16,7 @@ from .._tasks import Signal
 from ..errors import UsageError
 from ..types import Participant
 from .audio import SAMPLE_RATE, AudioChunk, FrameConverter
+from .rates import RateConverter, inner_rate
 from .receiver import AudioReceiver
 
 __all__ = ["Speaker", "SpeakerStats"]
@@ -57,6 +59,11 @@ class SpeakerStats:
     """Seconds of stated silence that were not decoded."""
     errors: int = 0
     """Payloads that could not be decoded."""
+    foreign: int = 0
+    """Packets that are not Opus (telephone events, comfort noise, ...); dropped."""
+    refused: int = 0
+    """Datagrams that were no valid packet of this stream: forged, repeated,
+    malformed, too long. Dropped."""
     jitter_s: float = 0.0
     """Mean deviation of the packets' spacing, seconds (RFC 3550)."""
     drift_ppm: float | None = None
@@ -83,8 +90,8 @@ class Speaker:
         self._on_stop = on_stop
         self._chunks: deque[AudioChunk] = deque()
         self._queued = 0
-        self._carried_gap = 0
-        """Ticks missing before the next chunk, besides what it says itself."""
+        self._carried_gap = Fraction(0)
+        """Seconds missing before the next chunk, besides what it says itself."""
         self._received = self._gaps = self._dropped = 0
         self._ended = False
         self._listening = False
@@ -92,6 +99,8 @@ class Speaker:
         self._opened: AudioReceiver | None = None
         self._converter = FrameConverter()
         """Where packets cannot be had."""
+        self._rates: RateConverter | None = None
+        """For a rate that nothing decodes to."""
         self._latest: AudioChunk | None = None
         self._wake = Signal()
         self._requests = 0
@@ -125,6 +134,8 @@ class Speaker:
             concealed_s=receiver.concealed_s,
             skipped_s=receiver.skipped_s,
             errors=receiver.errors,
+            foreign=receiver.foreign,
+            refused=receiver.refused,
             jitter_s=receiver.jitter_s,
             drift_ppm=receiver.drift_ppm,
         )
@@ -144,7 +155,9 @@ class Speaker:
         subscribe again at once, use `contextlib.aclosing`.
 
         Args:
-            sample_rate: 8000, 12000, 16000, 24000 or 48000 Hz.
+            sample_rate: Hz. Best one of 8000, 12000, 16000, 24000 and 48000, to which
+                Opus is decoded directly; others between 4000 and 192000 are resampled
+                from 48000, which costs more and comes 0.4 ms later.
             frame_ms: Length of a frame, milliseconds; a whole number of samples.
 
         Raises:
@@ -178,8 +191,17 @@ class Speaker:
     def _receiver(self) -> AudioReceiver:
         """One timeline for all peer connections; opened when somebody listens."""
         if self._opened is None:
-            self._opened = AudioReceiver(self._put, reorder_wait_s=self._reorder_wait_s)
+            self._opened = AudioReceiver(
+                self._receive, reorder_wait_s=self._reorder_wait_s
+            )
         return self._opened
+
+    def _receive(self, chunk: AudioChunk) -> None:
+        """Take a chunk of the rate that is decoded to; never blocks."""
+        if self._rates is None:
+            self._put(chunk)
+        elif (converted := self._rates.convert(chunk)) is not None:
+            self._put(converted)
 
     def _put(self, chunk: AudioChunk) -> None:
         """Add a chunk; never blocks."""
@@ -189,7 +211,7 @@ class Speaker:
         self._latest = chunk
         if self._carried_gap:
             chunk = _with_gap(chunk, self._carried_gap)
-            self._carried_gap = 0
+            self._carried_gap = Fraction(0)
         self._chunks.append(chunk)
         self._queued += length
         while self._queued > _QUEUE_S * _TICKS:
@@ -201,7 +223,7 @@ class Speaker:
         length = _ticks(lost, len(lost.samples))
         self._queued -= length
         self._dropped += length
-        missing = length + _ticks(lost, lost.gap_samples)
+        missing = Fraction(len(lost.samples) + lost.gap_samples, lost.sample_rate)
         if self._chunks:
             self._chunks.appendleft(_with_gap(self._chunks.popleft(), missing))
         else:
@@ -209,14 +231,15 @@ class Speaker:
 
     def _set_format(self, sample_rate: int, frame_ms: float) -> None:
         """Prepare for a new consumer."""
-        length = sample_rate * frame_ms / 1000
-        if length != round(length):
-            raise UsageError(f"{frame_ms:g} ms are no whole number of samples")
+        _whole_samples(sample_rate, frame_ms)
         try:
-            self._receiver.set_format(sample_rate, round(length))
+            inner = inner_rate(sample_rate)
+            # Flushes what is left, which still goes the way of the last consumer.
+            self._receiver.set_format(inner, _whole_samples(inner, frame_ms))
         except ValueError as exc:
             raise UsageError(str(exc)) from None
-        self._converter = FrameConverter(sample_rate)
+        self._rates = None if inner == sample_rate else RateConverter(sample_rate)
+        self._converter = FrameConverter(inner)
         while self._chunks and self._chunks[0].sample_rate != sample_rate:
             # Left over from a consumer with other wishes.
             self._drop_oldest()
@@ -234,12 +257,21 @@ class Speaker:
         self._wake.set()
 
 
+def _whole_samples(sample_rate: int, frame_ms: float) -> int:
+    length = sample_rate * frame_ms / 1000
+    if abs(length - round(length)) > 1e-6:
+        raise UsageError(
+            f"{frame_ms:g} ms are no whole number of samples at {sample_rate} Hz"
+        )
+    return round(length)
+
+
 def _ticks(chunk: AudioChunk, samples: int) -> int:
     """Samples of this chunk's rate in 1/48000 s."""
     return samples * _TICKS // chunk.sample_rate
 
 
-def _with_gap(chunk: AudioChunk, ticks: int) -> AudioChunk:
+def _with_gap(chunk: AudioChunk, more_s: Fraction) -> AudioChunk:
     """The same chunk, after a gap that is longer by so much."""
-    more = ticks * chunk.sample_rate // _TICKS
+    more = math.floor(more_s * chunk.sample_rate)
     return attrs.evolve(chunk, gap_samples=chunk.gap_samples + more)

@@ -10,7 +10,8 @@ of 80 ms to a consumer for each speaker. Packets are lost on purpose.
 
 Paths: `ours`; `stock_soxr` (aiortc's jitter buffer and decoder, soxr in blocks of
 80 ms); `stock_resample_poly` (the same with scipy's `resample_poly` for each 20 ms).
-Without soxr, which is no dependency of ours, its rows are left out.
+Without soxr, which is no dependency of ours, its rows hold no figures but say so in
+`not_measured`.
 
 Keys of the rows:
 
@@ -196,12 +197,32 @@ def _row(case: Case, publishers: list[Publisher], figures: dict[str, Any]) -> Ro
     }
 
 
+def _why_not(path: str) -> str | None:
+    """Why a path cannot be measured here."""
+    if path == "stock_soxr" and importlib.util.find_spec("soxr") is None:
+        return "soxr is not installed (pip install soxr)"
+    return None
+
+
+def _missing(case: Case, reason: str) -> Row:
+    return {
+        "path": case.path,
+        "speakers": case.speakers,
+        "loss": case.loss.share,
+        "burst": case.loss.burst,
+        "not_measured": reason,
+    }
+
+
 async def _run(options: argparse.Namespace) -> None:
     only_loopback()
     payloads = await anyio.to_thread.run_sync(encode_clicks)
     rows: list[Row] = []
     profiles: list[Row] = []
     for case in _cases(options):
+        if (reason := _why_not(case.path)) is not None:
+            rows.append(_missing(case, reason))
+            continue
         row, profile = await _measure(case, payloads)
         rows.append(row)
         profiles += [{"path": case.path, **one} for one in profile]
@@ -214,9 +235,9 @@ async def _run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parse(arguments)
-    if "stock_soxr" in options.paths and importlib.util.find_spec("soxr") is None:
-        print("soxr is not installed: its rows are left out", file=sys.stderr)
-        options.paths.remove("stock_soxr")
+    for path in options.paths:
+        if (reason := _why_not(path)) is not None:
+            print(f"{path} is not measured: {reason}", file=sys.stderr)
     anyio.run(_run, options)
     return 0
 

@@ -48,6 +48,23 @@ def test_a_short_run_gives_every_figure() -> None:
     assert stock["beyond_framing_ms_p50"] > ours["beyond_framing_ms_p50"] + 30
 
 
+def test_a_path_that_cannot_be_measured_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import receive_path
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(receive_path, "only_loopback", lambda: None)
+    monkeypatch.setattr(receive_path, "encode_clicks", lambda: [])
+    arguments = ["--json", "--paths", "stock_soxr", "--speakers", "2", "--losses", "0"]
+    assert receive_path.main(arguments) == 0
+    printed = capsys.readouterr()
+    (row,) = json.loads(printed.out)
+    assert row["path"] == "stock_soxr" and row["speakers"] == 2
+    assert "soxr" in row["not_measured"] and "cpu_us_per_audio_s" not in row
+    assert "not measured" in printed.err
+
+
 def test_losses_are_as_announced() -> None:
     from benchmarks._receive_sender import Loss
 

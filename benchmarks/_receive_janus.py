@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import fractions
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from attrs import field, frozen
 from av.packet import Packet
 
 from spreed_signaling import InCallFlags, InternalAuth, connect
@@ -18,7 +19,7 @@ from spreed_signaling.media import Call, Speaker
 from spreed_signaling.testing import Site, open_site
 from spreed_signaling.testing.real import RealServers
 
-__all__ = ["ROOM", "EncodedTrack", "join", "open_call", "take_speakers"]
+__all__ = ["EncodedTrack", "JanusCall", "join", "open_call", "take_speakers"]
 
 ROOM = "demoroom"
 
@@ -75,14 +76,27 @@ class EncodedTrack(MediaStreamTrack):
         return packet
 
 
+@frozen(kw_only=True)
+class JanusCall:
+    """The servers, and who talks."""
+
+    url: str
+    """Of the signaling server."""
+    backend_url: str
+    """Of the Nextcloud behind it."""
+    secret: str = field(repr=False)
+    """Of bots."""
+    host_address: str
+    """Ours, to which all media connections keep."""
+    talkers: dict[str, str]
+    """Names by session id: events may tell of people before they tell their names."""
+
+
 @asynccontextmanager
 async def open_call(
-    talkers: dict[str, EncodedTrack],
-) -> AsyncGenerator[tuple[Site, str], None]:
-    """Run HPB and Janus with these people in a call.
-
-    Returns:
-        The servers, and our address to which all media connections keep.
+    tracks: dict[str, EncodedTrack],
+) -> AsyncGenerator[JanusCall, None]:
+    """Run HPB and Janus with people of these names in a call.
 
     Raises:
         RealServersUnavailable: If this machine cannot run them.
@@ -91,14 +105,22 @@ async def open_call(
         server = site.server
         assert isinstance(server, RealServers), "asked for"
         stack.enter_context(server.pinned_ice())
-        for name, track in talkers.items():
-            await _attend(stack, site, name, track)
-        yield site, server.host_address
+        talkers: dict[str, str] = {}
+        for name, track in tracks.items():
+            talkers[await _attend(stack, site, name, track)] = name
+        yield JanusCall(
+            url=server.url,
+            backend_url=site.nextcloud.url,
+            secret=server.internal_secret,
+            host_address=server.host_address,
+            talkers=talkers,
+        )
 
 
 async def _attend(
     stack: AsyncExitStack, site: Site, name: str, track: EncodedTrack
-) -> None:
+) -> str:
+    """Publish; returns the session id."""
     enter, nextcloud = stack.enter_async_context, site.nextcloud
     member = nextcloud.add_member(ROOM, name.lower().replace(" ", "."), name)
     client = await enter(connect(site.server.url, member.auth))
@@ -107,6 +129,8 @@ async def _attend(
     await nextcloud.join_call(member, flags=SPEAKING)
     publication = await call.publish(track)
     await publication.wait_connected()
+    assert client.session_id is not None, "in a call"
+    return client.session_id
 
 
 @asynccontextmanager
@@ -121,12 +145,13 @@ async def join(url: str, backend_url: str, secret: str) -> AsyncGenerator[Call, 
         yield call
 
 
-async def take_speakers(call: Call, count: int) -> list[Speaker]:
-    """Wait for so many speakers."""
-    found: list[Speaker] = []
+async def take_speakers(call: Call, session_ids: Iterable[str]) -> list[Speaker]:
+    """Wait for these speakers; in the order asked for."""
+    wanted = list(session_ids)
+    found: dict[str, Speaker] = {}
     with anyio.fail_after(JOIN_S):
         async for speaker in call.speakers():
-            found.append(speaker)
-            if len(found) == count:
+            found[speaker.session_id] = speaker
+            if found.keys() >= set(wanted):
                 break
-    return found
+    return [found[one] for one in wanted]

@@ -36,6 +36,7 @@ CONNECT_S = 60
 class Listener:
     """One speaker's consumer, and what reaches its receiver."""
 
+    name: str
     speaker: Speaker
     ear: Ear = field(factory=Ear)
     arrived: int = 0
@@ -44,7 +45,7 @@ class Listener:
     def fit(self, call: Call, path: str, loss: float) -> None:
         """Lose packets and take the path; before `run`."""
         # The same ones on every path: what comes first is number 0 for everybody.
-        rng = random.Random(self.speaker.participant.display_name)
+        rng = random.Random(self.name)
 
         def keep(payload: bytes) -> bool:
             if rng.random() < loss:
@@ -73,8 +74,11 @@ async def measure(path: str, job: dict[str, Any]) -> dict[str, Any]:
     before_kb = rss_kb()
     bot = join(job["url"], job["backend_url"], job["secret"])
     async with bot as call, anyio.create_task_group() as tasks:
-        speakers = await take_speakers(call, job["speakers"])
-        listeners = [Listener(speaker) for speaker in speakers]
+        speakers = await take_speakers(call, job["talkers"])
+        listeners = [
+            Listener(job["talkers"][speaker.session_id], speaker)
+            for speaker in speakers
+        ]
         for one in listeners:
             one.fit(call, path, job["loss"])
             tasks.start_soon(one.run)
@@ -92,7 +96,7 @@ async def measure(path: str, job: dict[str, Any]) -> dict[str, Any]:
     return {
         "cpu_us_per_audio_s": cpu / took / len(listeners) * 1e6,
         "kb_per_speaker": (after_kb - before_kb) / len(listeners),
-        "names": [one.speaker.participant.display_name for one in listeners],
+        "names": [one.name for one in listeners],
         "arrived": [one.arrived for one in listeners],
         "samples": [one.ear.samples for one in listeners],
         "concealed_ms": [one.ear.concealed_ms for one in listeners],

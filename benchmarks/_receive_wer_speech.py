@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen
 
-from kyutai_stream import Final, open_session
+from kyutai_stream import Final, SessionOptions, open_session
 from kyutai_stream.cli._scoring import WordErrors, count_errors, normalise
 from spreed_signaling.media.opus import open_decoder
 
@@ -44,6 +44,16 @@ PAUSE_S = 0.6
 """The clips have 0.75 s between sentences."""
 
 RECOGNISERS = 2
+
+OPTIONS = SessionOptions(
+    stall_s=60.0,
+    send_timeout_s=60.0,
+    progress_timeout_s=60.0,
+    end_timeout_s=120.0,
+    catch_up_speed=None,
+    deaf=None,
+)
+"""As fast as it goes, and nothing begins anew on a busy machine."""
 
 
 @frozen(kw_only=True)
@@ -155,7 +165,7 @@ class Recogniser:
 
 
 async def _transcribe(heard: Floats) -> str:
-    async with open_session("pocketsphinx", language="en") as session:
+    async with open_session("pocketsphinx", language="en", options=OPTIONS) as session:
 
         async def push() -> None:
             await session.push(heard)

@@ -89,15 +89,15 @@ async def _measure(case: Case, payloads: list[bytes]) -> Row:
         f"Talker {number}": EncodedTrack(payloads, count)
         for number in range(case.speakers)
     }
-    async with open_call(tracks) as (site, address), _client(case.path) as child:
+    async with open_call(tracks) as janus, _client(case.path) as child:
         assert child.stdin is not None and child.stdout is not None, "both are pipes"
         lines = _lines(child.stdout)
         job = {
-            "url": site.server.url,
-            "backend_url": site.nextcloud.url,
-            "secret": site.server.internal_secret,
-            "host_address": address,
-            "speakers": case.speakers,
+            "url": janus.url,
+            "backend_url": janus.backend_url,
+            "secret": janus.secret,
+            "host_address": janus.host_address,
+            "talkers": janus.talkers,
             "loss": case.loss,
             "warm_up_s": case.warm_up_s,
             "seconds": case.seconds,

@@ -39,11 +39,10 @@ from attrs import define, field, frozen
 
 from kyutai_stream.cli._scoring import WordErrors
 from spreed_signaling.media import Call, Speaker
-from spreed_signaling.testing import Site
 
 from ._figures import Row, show
 from ._receive_fitting import TakeFrame, fit
-from ._receive_janus import EncodedTrack, join, open_call, take_speakers
+from ._receive_janus import EncodedTrack, JanusCall, join, open_call, take_speakers
 from ._receive_sender import Loss
 from ._receive_wer_speech import (
     CLIPS,
@@ -144,10 +143,10 @@ async def listen(
     """
     tracks = {speech.name: EncodedTrack(speech.payloads) for speech in speeches}
     hearings: list[Hearing] = []
-    async with open_call(tracks) as (site, _), AsyncExitStack() as stack:
+    async with open_call(tracks) as janus, AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(anyio.create_task_group())
         for condition in conditions:
-            hearings += await _attend(stack, tasks, site, path, speeches, condition)
+            hearings += await _attend(stack, tasks, janus, path, speeches, condition)
         with anyio.fail_after(CONNECT_S):
             while not all(one.speaker.stats.connected for one in hearings):  # noqa: ASYNC110  # no event
                 await anyio.sleep(0.05)
@@ -163,18 +162,18 @@ async def listen(
 async def _attend(
     stack: AsyncExitStack,
     tasks: TaskGroup,
-    site: Site,
+    janus: JanusCall,
     path: str,
     speeches: Sequence[Speech],
     condition: Condition,
 ) -> list[Hearing]:
-    server = site.server
-    bot = join(server.url, site.nextcloud.url, server.internal_secret)
+    bot = join(janus.url, janus.backend_url, janus.secret)
     call = await stack.enter_async_context(bot)
     named = {speech.name: speech for speech in speeches}
+    speakers = await take_speakers(call, janus.talkers)
     hearings = [
-        Hearing(named[speaker.participant.display_name], condition, speaker)
-        for speaker in await take_speakers(call, len(speeches))
+        Hearing(named[janus.talkers[speaker.session_id]], condition, speaker)
+        for speaker in speakers
     ]
     for hearing in hearings:
         hearing.fit(call, path)

@@ -9,7 +9,7 @@ pytest.importorskip("pocketsphinx")
 
 
 @pytest.mark.real
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_words_survive_janus_and_lost_packets(real_available: None) -> None:
     from benchmarks._receive_wer_speech import CLIPS, Recogniser, decode, load_speech
     from benchmarks.receive_wer import Condition, count_errors_of, listen

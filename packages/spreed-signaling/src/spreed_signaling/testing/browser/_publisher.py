@@ -40,7 +40,7 @@ _ARGUMENTS = (
     "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
 
-_CALL_LIMIT_S = 30.0
+_CALL_LIMIT_S = 60.0
 """For one step of the browser, on a machine that is busy with other things."""
 
 _CLOSE_LIMIT_S = 10.0
@@ -161,7 +161,9 @@ class BrowserPublisher:
                 playwright = await self._stack.enter_async_context(async_playwright())
             await anyio.lowlevel.checkpoint()
             browser = await playwright.chromium.launch(
-                executable_path=executable, args=[*_ARGUMENTS, microphone]
+                executable_path=executable,
+                args=[*_ARGUMENTS, microphone],
+                timeout=_CALL_LIMIT_S * 1000,
             )
             self._stack.push_async_callback(browser.close)
             self.version = browser.version
@@ -170,6 +172,7 @@ class BrowserPublisher:
                 await page.expose_function("reroute", self._reroute)
                 self._options["rerouted"] = True
             # Any page of the server will do: its origin counts as secure.
+            page.set_default_timeout(_CALL_LIMIT_S * 1000)
             await page.goto(f"{self._server_url}/api/v1/welcome")
             await page.add_script_tag(content=_SCRIPT.read_text())
         except Error as exc:

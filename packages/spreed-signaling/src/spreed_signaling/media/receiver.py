@@ -8,19 +8,17 @@ that a packet holds makes it raise.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
-
-import numpy as np
-from attrs import define, frozen
 
 from .audio import SAMPLE_RATE, AudioChunk
 from .frames import Framer
 from .opus import Decoder, open_decoder
+from .receiver_stats import Counters, ReceiverStats
 from .rtp.opus_packet import LONGEST_TICKS, read_packet, read_ticks
-from .rtp.reorder import Released, ReorderBuffer, ReorderStats, RtpLike
+from .rtp.reorder import Released, ReorderBuffer, RtpLike
 from .rtp.timing import StreamTiming
+from .silence import SILENT, Silence
 
 __all__ = ["AudioPacket", "AudioReceiver", "ReceiverStats"]
 
@@ -42,18 +40,6 @@ _LONGEST_JUMP_TICKS = 10 * _RATE
 _PAUSE_S = 0.060
 """Without packets for so long, what there is of a frame is handed out."""
 
-_SILENT = -127
-"""dBov, digital silence (RFC 6464): a muted microphone that goes on sending."""
-
-_SKIP_AFTER_TICKS = _RATE // 2
-"""Half a second of stated silence, then decoding is skipped."""
-
-_PROBE_EVERY = 25
-"""Of so many silent packets one is decoded, to see whether it really is."""
-
-_QUIET_POWER = 1e-7
-"""-70 dBFS: what counts as silence when a probe is decoded."""
-
 
 class AudioPacket(RtpLike, Protocol):
     """What is read of an audio packet; `AudioRtp` fits."""
@@ -62,43 +48,6 @@ class AudioPacket(RtpLike, Protocol):
     payload: bytes
     audio_level: int | None
     """dBov, -127 to 0; None if the sender states none."""
-
-
-@frozen(kw_only=True)
-class ReceiverStats:
-    """Counters of one speaker's packets, across peer connections."""
-
-    packets: ReorderStats
-    """Received, lost, late, duplicate, reordered."""
-    recovered: int
-    """Lost packets recovered from the one after them (in-band FEC)."""
-    recovered_s: float
-    """Seconds recovered."""
-    concealed_s: float
-    """Seconds guessed from what was heard before."""
-    skipped_s: float
-    """Seconds of stated silence that were not decoded."""
-    errors: int
-    """Payloads that are no valid Opus."""
-    foreign: int
-    """Packets of another payload type; dropped."""
-    refused: int
-    """Datagrams that were no valid packet of this connection; dropped."""
-    jitter_s: float
-    """Mean deviation of the packets' spacing, seconds (RFC 3550)."""
-    drift_ppm: float | None
-    """How much slower the sender's clock is than ours; None if not known yet."""
-
-
-@define
-class _Counters:
-    recovered: int = 0
-    recovered_ticks: int = 0
-    concealed_ticks: int = 0
-    skipped_ticks: int = 0
-    errors: int = 0
-    foreign: int = 0
-    refused: int = 0
 
 
 class AudioReceiver:
@@ -136,9 +85,9 @@ class AudioReceiver:
             emit, sample_rate=sample_rate, frame_samples=frame_samples
         )
         self._decoder = decoder(sample_rate)
-        self._scratch = np.zeros(LONGEST_TICKS // self._framer.step, np.float32)
         self._skip_silence = skip_silence
-        self._counters = _Counters()
+        self._counters = Counters()
+        self._silence = Silence(self._decoder, self._framer.step, self._counters)
         self._expected: int | None = None
         self._pending: list[Released[AudioPacket]] = []
         """In their place, one right after the other, of a frame that is not complete:
@@ -149,9 +98,6 @@ class AudioReceiver:
         self._heard_at: float | None = None
         self._lost = 0
         self._concealed_run = 0
-        self._silent_ticks = 0
-        self._skipped_in_row = 0
-        self._skipped: deque[bytes] = deque(maxlen=3)
 
     @property
     def stats(self) -> ReceiverStats:
@@ -186,7 +132,7 @@ class AudioReceiver:
         )
         self._decoder.close()
         self._decoder = self._open(sample_rate)
-        self._scratch = np.zeros(LONGEST_TICKS // framer.step, np.float32)
+        self._silence = Silence(self._decoder, framer.step, self._counters)
         self._framer = framer
 
     def receive(self, packet: AudioPacket, now: float) -> None:
@@ -284,8 +230,8 @@ class AudioReceiver:
             return
         stated = read_ticks(payload)
         level = packet.audio_level
-        if self._silent_ticks and level != _SILENT:
-            self._wake_decoder()
+        if level != SILENT:
+            self._silence.end()
         overlap = 0
         if released.restarted or packet.timestamp != self._expected:
             overlap = self._bridge(released, stated)
@@ -362,9 +308,9 @@ class AudioReceiver:
     ) -> int:
         """Decode a packet into its place; returns its duration in ticks."""
         framer = self._framer
-        silent = level == _SILENT and self._skip_silence and stated > 0
-        if silent and self._may_skip(stated):
-            samples = self._skip(payload, stated)
+        silent = level == SILENT and self._skip_silence and stated > 0
+        if silent and self._silence.begin(stated):
+            samples = self._silence.write(payload, stated, framer.buffer, framer.fill)
         else:
             samples = self._decoder.decode(payload, framer.buffer, framer.fill)
         if samples <= 0:
@@ -396,39 +342,3 @@ class AudioReceiver:
             framer.skip(heard * framer.step - overlap)
             framer.buffer[framer.fill : framer.fill + len(rest)] = rest
         return len(rest)
-
-    def _may_skip(self, ticks: int) -> bool:
-        """Whether silence has been stated for long enough."""
-        self._silent_ticks += ticks
-        return self._silent_ticks >= _SKIP_AFTER_TICKS
-
-    def _skip(self, payload: bytes, ticks: int) -> int:
-        """Write silence in place of a packet that claims to hold nothing else.
-
-        Every now and then one is decoded, because a level is only a claim.
-        """
-        buffer, at = self._framer.buffer, self._framer.fill
-        if self._skipped_in_row % _PROBE_EVERY == 0:
-            self._decode_skipped()
-            samples = self._decoder.decode(payload, buffer, at)
-            heard = buffer[at : at + max(samples, 0)]
-            if float(np.dot(heard, heard)) > _QUIET_POWER * len(heard):
-                self._silent_ticks = self._skipped_in_row = 0
-                return samples
-        else:
-            samples = ticks // self._framer.step
-            buffer[at : at + samples] = 0
-            self._skipped.append(payload)
-            self._counters.skipped_ticks += ticks
-        self._skipped_in_row += 1
-        return samples
-
-    def _wake_decoder(self) -> None:
-        """Silence is over: bring the decoder up to date with what was skipped last."""
-        self._decode_skipped()
-        self._silent_ticks = self._skipped_in_row = 0
-
-    def _decode_skipped(self) -> None:
-        for payload in self._skipped:
-            self._decoder.decode(payload, self._scratch)
-        self._skipped.clear()

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.timeout(240)
+
 ROOT = Path(__file__).parent.parent
 
 FIXTURE = """
@@ -143,6 +145,14 @@ def test_many_failures_are_believed(
     assert run(test_a=many) == 1
     assert "once more" not in capsys.readouterr().out
     assert flaky(tmp_path) == []
+
+
+def test_a_part_that_broke_off_is_run_again(run: Run, tmp_path: Path) -> None:
+    breaks_once = (
+        FIXTURE + "def test_a(second_time): second_time or __import__('os')._exit(3)"
+    )
+    assert run("tests", test_a=breaks_once) == 0
+    assert flaky(tmp_path) == ["pytest: no clean end"]
 
 
 @pytest.mark.parametrize("source", ["import os; os._exit(3)", "def test_a(:"])

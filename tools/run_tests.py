@@ -43,8 +43,8 @@ LONGEST_FIRST = [
 MOST_RERUN = 5
 """If more tests fail than this, the machine is not to blame."""
 
-PASSED, FAILED, NOTHING_TO_RUN = 0, 1, 5
-"""How pytest ends."""
+PASSED, FAILED, INTERRUPTED, NOTHING_TO_RUN = 0, 1, 2, 5
+"""How pytest ends; a file that cannot be read interrupts it."""
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Outcome:
     """How a process of pytest ended."""
 
     name: str
+    arguments: list[str]
     status: int
     output: str
     seconds: float
@@ -96,7 +97,7 @@ def pytest(
         seconds = time.monotonic() - began
         known = Path(cache) / "v" / "cache" / "lastfailed"
         failed = list(json.loads(known.read_text())) if known.exists() else []
-    return Outcome(name, done.returncode, done.stdout or "", seconds, failed)
+    return Outcome(name, arguments, done.returncode, done.stdout or "", seconds, failed)
 
 
 def passes_alone(root: Path, test: str, options: list[str]) -> bool:
@@ -145,19 +146,27 @@ def judge(root: Path, outcomes: list[Outcome], options: list[str]) -> int:
     Returns:
         The status to exit with.
     """
-    failed = [test for outcome in outcomes for test in outcome.failed]
-    unclear = [outcome.name for outcome in outcomes if not outcome.clear]
+    tests = [test for outcome in outcomes for test in outcome.failed]
+    unclear = [outcome for outcome in outcomes if not outcome.clear]
+    failed = tests + [f"{outcome.name}: no clean end" for outcome in unclear]
     if all(outcome.status == NOTHING_TO_RUN for outcome in outcomes):
         return NOTHING_TO_RUN
-    if unclear:
-        print(f"pytest did not come to its end: {', '.join(unclear)}")
-    elif len(failed) <= MOST_RERUN:
-        print("".join(f"running once more, alone: {test}\n" for test in failed), end="")
-        flaky = [test for test in failed if passes_alone(root, test, options)]
+    hopeless = len(unclear) > 1 or INTERRUPTED in {one.status for one in unclear}
+    if not hopeless and len(tests) <= MOST_RERUN:
+        print("".join(f"running once more, alone: {one}\n" for one in failed), end="")
+        flaky = [test for test in tests if passes_alone(root, test, options)]
+        flaky += [name for name in failed[len(tests) :] if ends_well(root, *unclear)]
         tell(root, flaky)
-        failed = [test for test in failed if test not in flaky]
-    print("".join(f"FAILED {test}\n" for test in failed), end="", flush=True)
-    return FAILED if failed or unclear else PASSED
+        failed = [one for one in failed if one not in flaky]
+    print("".join(f"FAILED {one}\n" for one in failed), end="", flush=True)
+    return FAILED if failed else PASSED
+
+
+def ends_well(root: Path, outcome: Outcome) -> bool:
+    """Run a part again that broke off, or left something behind (a socket, say)."""
+    done = pytest(root, outcome.name, outcome.arguments)
+    print(brief(done), flush=True)
+    return done.status == PASSED
 
 
 def tell(root: Path, flaky: list[str]) -> None:

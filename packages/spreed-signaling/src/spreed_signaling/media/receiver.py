@@ -89,10 +89,10 @@ class AudioReceiver:
         self._counters = Counters()
         self._silence = Silence(self._decoder, self._framer.step, self._counters)
         self._expected: int | None = None
-        self._pending: list[Released[AudioPacket]] = []
-        """In their place, one right after the other, of a frame that is not complete:
-        decoded together when it is, because the decoder's code and tables are in the
-        processor's cache only then."""
+        self._pending: list[tuple[AudioPacket, float]] = []
+        """In their place, one right after the other, with their arrival: the beginning
+        of a frame, decoded together later, because the decoder's code and tables are in
+        the processor's cache only then."""
         self._pending_ticks = 0
         self._arrived_at: float | None = None
         self._heard_at: float | None = None
@@ -144,25 +144,27 @@ class AudioReceiver:
         self._arrived_at = now
         self._timing.observe(packet.timestamp, now)
         if self._order.passes(packet):
-            released: Released[AudioPacket] = Released(packet, now)
-            if not self._may_wait(released):
+            if not self._may_wait(packet, now):
                 self._catch_up()
-                self._take(released)
+                self._take(packet, now)
             return
         self._catch_up()
-        for released in self._order.push(packet, now):
-            self._take(released)
+        self._take_all(self._order.push(packet, now))
 
-    def _may_wait(self, released: Released[AudioPacket]) -> bool:
-        """Put a packet off that goes on where we are and completes no frame."""
-        packet, expected = released.packet, self._expected
+    def _may_wait(self, packet: AudioPacket, now: float) -> bool:
+        """Put a packet off that goes on where we are, early in a frame.
+
+        Not the last two of a frame: when it is complete, it must not be for decoding
+        all of it that it (and everybody's, if they end together) comes late.
+        """
+        expected = self._expected
         before = self._pending_ticks
         if expected is None or packet.timestamp != (expected + before) & 0xFFFFFFFF:
             return False
         ticks = read_ticks(packet.payload)
-        if not ticks or before + ticks >= self._framer.missing_ticks:
+        if not ticks or before + 2 * ticks >= self._framer.missing_ticks:
             return False
-        self._pending.append(released)
+        self._pending.append((packet, now))
         self._pending_ticks = before + ticks
         return True
 
@@ -171,8 +173,12 @@ class AudioReceiver:
         if self._pending:
             pending, self._pending = self._pending, []
             self._pending_ticks = 0
-            for released in pending:
-                self._take(released)
+            for packet, arrival in pending:
+                self._take(packet, arrival)
+
+    def _take_all(self, released: list[Released[AudioPacket]]) -> None:
+        for one in released:
+            self._take(one.packet, one.arrival, one.lost, one.restarted)
 
     def refuse(self) -> None:
         """A datagram was no packet."""
@@ -192,8 +198,7 @@ class AudioReceiver:
 
     def tick(self, now: float) -> None:
         """Do what is due: give up holes, hand out the frame before a pause."""
-        for released in self._order.poll(now):
-            self._take(released)
+        self._take_all(self._order.poll(now))
         if self._has_part and self._arrived_at is not None:
             if now >= self._arrived_at + _PAUSE_S:
                 self._catch_up()
@@ -215,16 +220,21 @@ class AudioReceiver:
     def finish(self, now: float) -> None:
         """The stream ends: hand out everything. The next packet begins a new one."""
         self._catch_up()
-        for released in self._order.flush(now):
-            self._take(released)
+        self._take_all(self._order.flush(now))
         self._framer.flush()
         self._timing.restart()
         self._expected = None
 
-    def _take(self, released: Released[AudioPacket]) -> None:
-        packet = released.packet
+    def _take(
+        self,
+        packet: AudioPacket,
+        arrival: float,
+        lost: int = 0,
+        restarted: bool = False,
+    ) -> None:
+        """Decode a packet in its place; the arguments are those of `Released`."""
         payload = packet.payload
-        self._lost += released.lost
+        self._lost += lost
         if not payload:
             # Padding: it has a number, but no time of its own.
             return
@@ -233,41 +243,42 @@ class AudioReceiver:
         if level != SILENT:
             self._silence.end()
         overlap = 0
-        if released.restarted or packet.timestamp != self._expected:
-            overlap = self._bridge(released, stated)
+        if restarted or self._expected is None:
+            self._begin(arrival, stated)
+        elif packet.timestamp != self._expected:
+            overlap = self._bridge(packet, arrival, stated, self._expected)
         self._lost = 0
-        self._heard_at = released.arrival
+        self._heard_at = arrival
         ticks = self._play(payload, stated, level, overlap)
         if ticks > overlap:
             self._expected = (packet.timestamp + ticks) & 0xFFFFFFFF
 
-    def _bridge(self, released: Released[AudioPacket], stated: int) -> int:
+    def _bridge(
+        self, packet: AudioPacket, arrival: float, stated: int, expected: int
+    ) -> int:
         """Fill or announce what is missing; returns ticks that were heard already."""
-        if released.restarted or self._expected is None:
-            self._begin(released, stated)
-            return 0
-        distance = (released.packet.timestamp - self._expected) & 0xFFFFFFFF
+        distance = (packet.timestamp - expected) & 0xFFFFFFFF
         missing = ((distance + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         if not -LONGEST_TICKS <= missing <= _LONGEST_JUMP_TICKS:
-            self._begin(released, stated)
+            self._begin(arrival, stated)
             return 0
         if missing < 0:
             return -missing
         if missing and self._lost:
-            self._conceal(missing, released.packet.payload)
+            self._conceal(missing, packet.payload)
         elif missing:
             # All packets are here: the sender paused (DTX, RFC 7587, section 3.1.3).
             self._framer.skip(missing)
         return 0
 
-    def _begin(self, released: Released[AudioPacket], stated: int) -> None:
+    def _begin(self, arrival: float, stated: int) -> None:
         """A stream with timestamps of its own: the clock tells what is missing."""
         self._decoder.reset()
         self._concealed_run = 0
         self._timing.restart()
         if self._heard_at is None:
             return
-        passed = round((released.arrival - self._heard_at) * _RATE)
+        passed = round((arrival - self._heard_at) * _RATE)
         self._framer.skip(max(0, passed - (stated or _USUAL_TICKS)))
 
     def _conceal(self, missing: int, following: bytes) -> None:

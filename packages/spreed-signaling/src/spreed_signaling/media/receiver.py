@@ -91,8 +91,8 @@ class AudioReceiver:
         self._expected: int | None = None
         self._pending: list[tuple[AudioPacket, float]] = []
         """In their place, one right after the other, with their arrival: the beginning
-        of a frame, decoded together later, because the decoder's code and tables are in
-        the processor's cache only then."""
+        of a frame, decoded together when it is complete, because the decoder's code and
+        tables are in the processor's cache only then."""
         self._pending_ticks = 0
         self._arrived_at: float | None = None
         self._heard_at: float | None = None
@@ -152,17 +152,13 @@ class AudioReceiver:
         self._take_all(self._order.push(packet, now))
 
     def _may_wait(self, packet: AudioPacket, now: float) -> bool:
-        """Put a packet off that goes on where we are, early in a frame.
-
-        Not the last two of a frame: when it is complete, it must not be for decoding
-        all of it that it (and everybody's, if they end together) comes late.
-        """
+        """Put a packet off that goes on where we are and completes no frame."""
         expected = self._expected
         before = self._pending_ticks
         if expected is None or packet.timestamp != (expected + before) & 0xFFFFFFFF:
             return False
         ticks = read_ticks(packet.payload)
-        if not ticks or before + 2 * ticks >= self._framer.missing_ticks:
+        if not ticks or before + ticks >= self._framer.missing_ticks:
             return False
         self._pending.append((packet, now))
         self._pending_ticks = before + ticks

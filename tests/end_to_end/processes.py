@@ -151,6 +151,7 @@ with open(path) as file:
 path += ".generated"
 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
     file.write(text + {model!r})
+os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
 os.execv({server!r}, [{server!r}, *before, path, *own])
 """
 """Becomes the real server, told that its weights are smaller than the published ones:

@@ -134,7 +134,10 @@ async def test_cancelled_while_starting_it_leaves_no_process() -> None:
         async with backend.connect(ConnectRequest()):
             await anyio.sleep_forever()
     assert scope.cancelled_caught
-    assert children() == before
+    with anyio.fail_after(20):
+        # Cancelled while asyncio starts it: killed, but collected by its thread.
+        while children() != before:  # noqa: ASYNC110
+            await anyio.sleep(0.02)
 
 
 async def test_a_killed_worker_is_replaced(

@@ -156,6 +156,25 @@ async def test_everything_is_heard_in_order_across_a_failure() -> None:
     assert counters(scene.feed) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(("stall_s", "cut"), [(0.5, False), (1.5, True)])
+async def test_a_short_stall_cuts_no_word(stall_s: float, cut: bool) -> None:
+    """A pause is told by silence in between, which would cut a word in two."""
+    scene = Scene()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        for _ in range(20):
+            scene.microphone.say(0.08)
+            await anyio.sleep(0.08)
+        await anyio.sleep(stall_s)
+        scene.microphone.say(0.8)
+        await scene.until(scene.all_heard)
+        (connection,) = scene.backend.connections
+        silent = [not np.any(frame) for frame in connection.frames]
+        spoken = [place for place, is_silent in enumerate(silent) if not is_silent]
+        assert any(silent[spoken[0] : spoken[-1]]) is cut
+        scene.microphone.stop()
+
+
 async def test_a_session_that_fails_takes_little_with_it() -> None:
     scene = Scene(ConnectionScript(lose_after=25), REFUSE, ConnectionScript())
     async with anyio.create_task_group() as tasks:

@@ -35,9 +35,11 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.stt_client
 	-$(BIN)/python -m benchmarks.gateway
 	-$(BIN)/python -m benchmarks.receive_path --seconds 5
+	-$(BIN)/python -m benchmarks.receive_janus --seconds 5
 
 soak: $(STAMP)
-	$(BIN)/python -m benchmarks.soak_stt
+	-$(BIN)/python -m benchmarks.soak_stt
+	-$(BIN)/python -m benchmarks.soak_receive
 
 # The real Rust server: built once into the user's cache (about 10 minutes).
 test-moshi: $(STAMP)

@@ -38,8 +38,8 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.receive_janus --seconds 5
 
 soak: $(STAMP)
-	-$(BIN)/python -m benchmarks.soak_stt
-	-$(BIN)/python -m benchmarks.soak_receive
+	$(BIN)/python -m benchmarks.soak_stt
+	$(BIN)/python -m benchmarks.soak_receive
 
 # The real Rust server: built once into the user's cache (about 10 minutes).
 test-moshi: $(STAMP)

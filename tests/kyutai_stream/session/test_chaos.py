@@ -241,8 +241,12 @@ class TestMute:
         assert final.text == said.text
         assert final.reason is FinalReason.FLUSH
 
-    async def test_it_is_noticed_without_being_told(self) -> None:
-        said = speak("alpha bravo charlie", tail_s=0.0)
+    @pytest.mark.parametrize(("tail_s", "patience_s"), [(0.0, 0.8), (0.3, 0.3)])
+    async def test_it_is_noticed_without_being_told(
+        self, tail_s: float, patience_s: float
+    ) -> None:
+        """Later in the middle of sound, where it may be the network that stalls."""
+        said = speak("alpha bravo charlie", tail_s=tail_s)
         async with FakeMoshiServer(speed=3.0) as server:
             heard = await caption(
                 MoshiServerBackend(url=server.url), said, silence_after_s=30.0
@@ -250,7 +254,7 @@ class TestMute:
         final_at = heard.times[heard.events.index(heard.finals[-1])]
         began = heard.times[0]
         assert heard.text == said.text
-        assert final_at - began - said.duration_s <= 0.4 + 0.3
+        assert final_at - began - said.duration_s <= 0.4 + patience_s
 
     async def test_a_silent_hour_costs_no_place(self) -> None:
         said = speak("alpha bravo charlie. delta echo", sentence_pause_s=200.0)

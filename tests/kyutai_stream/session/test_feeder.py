@@ -23,7 +23,7 @@ from .driver import KYUTAI, LOUD, Driver, positions
 class TestFlush:
     def test_a_stall_brings_out_the_last_word(self) -> None:
         driver = Driver()
-        driver.say("ba be", gap_s=0.05)
+        driver.say("ba be", gap_s=0.2)
         muted = driver.now
         driver.wait(1.0)
         (final,) = driver.finals
@@ -31,11 +31,24 @@ class TestFlush:
         assert driver.final_at() - muted <= 0.3 + 0.04
         assert "AskFlush" in driver.asked
 
+    @pytest.mark.parametrize(
+        ("gap_s", "stall_s", "cut"),
+        [(0.1, 0.5, False), (0.1, 1.0, True), (0.2, 0.25, False), (0.2, 0.5, True)],
+    )
+    def test_no_short_stall_cuts_a_word(
+        self, gap_s: float, stall_s: float, cut: bool
+    ) -> None:
+        # Fed in the middle of a word, the silence of a flush would break it.
+        driver = Driver()
+        driver.say("ba", gap_s=gap_s)
+        driver.wait(stall_s)
+        assert (driver.fed_silence_s() > 0) is cut
+
     def test_no_stall_while_the_audio_is_early(self) -> None:
         # A file pushed at once: it would have been played for seconds.
         driver = Driver()
         driver.noise(4.0, live=False)
-        driver.wait(4.2)
+        driver.wait(4.7)
         assert driver.asked == []
         driver.wait(0.2)
         assert driver.asked == ["AskFlush"]

@@ -63,10 +63,9 @@ Enough for a session to see that it is behind and to leave long pauses out."""
 
 _STALL_S = 0.8
 """Audio this late is a pause: the last words are flushed out, by silence that the
-recogniser hears. Sessions do so themselves for live audio; after a backlog they would
-wait as long as it was. A network that stalls for less must not cut a word in two: of
-stalls of 0.5 s a third fall into a word. Who mutes goes on sending silence, and need
-not wait for this."""
+recogniser hears. Sessions do so themselves for live audio (sooner between words); after
+a backlog they would wait as long as it was. A network that stalls for less must not cut
+a word in two."""
 
 
 class AudioSource(Protocol):
@@ -285,7 +284,7 @@ class SpeakerFeed:
             line.listening = False
 
     async def _use_session(self, line: _Line) -> None:
-        options = SessionOptions(input_buffer_s=_AHEAD_S, stall_s=_STALL_S)
+        options = SessionOptions(input_buffer_s=_AHEAD_S)
         async with (
             open_session(
                 self._backend, language=line.lang_id, options=options

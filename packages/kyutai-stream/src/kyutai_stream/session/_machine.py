@@ -37,6 +37,9 @@ Samples = npt.NDArray[np.float32]
 
 NEVER = math.inf
 
+BETWEEN_WORDS_S = 0.16
+"""So long a quiet is not within a word; stop consonants have about 0.1 s."""
+
 
 class SessionMachine:
     """One speaker's stream over all connections.
@@ -72,6 +75,7 @@ class SessionMachine:
         self._next_media = 0.0
         self._playout = -math.inf
         self._last_loud = now
+        self._loud_until = 0.0
         self._fulfilled: list[int] = []
 
     # -- the caller's side -----------------------------------------------------------
@@ -100,6 +104,7 @@ class SessionMachine:
         self._meter.arrivals.admitted(self._next_media, now)
         if loud:
             self._last_loud = now
+            self._loud_until = self._next_media
             self._absence.is_idle = False
             if self._meter.first_loud_at is None:
                 self._meter.first_loud_at = now
@@ -361,7 +366,14 @@ class SessionMachine:
 
     @property
     def _stall_due(self) -> float:
-        return self._playout + self._options.stall_s
+        options = self._options
+        # The silence of a flush must not come into the middle of a word: a network
+        # that stalls goes on where it stopped, and so does whoever mutes.
+        quiet_s = self._next_media - self._loud_until
+        stall_s = (
+            options.stall_s if quiet_s >= BETWEEN_WORDS_S else options.stall_loud_s
+        )
+        return self._playout + stall_s
 
     @property
     def _idle_due(self) -> float:

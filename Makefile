@@ -43,8 +43,8 @@ soak: $(STAMP)
 
 # The real Rust server: built once into the user's cache (about 10 minutes).
 test-moshi: $(STAMP)
-	sh tools/setup.sh moshi
-	$(BIN)/python -m pytest -m moshi tests/real/moshi tests/kyutai_gateway tests/end_to_end
+	sh tools/setup.sh servers moshi
+	$(BIN)/python tools/run_tests.py -m moshi tests/real/moshi tests/kyutai_gateway tests/end_to_end
 
 test-local:
 	sh tools/test_local.sh

@@ -7,11 +7,13 @@ is named at the end and in `artifacts/flaky-tests.txt`, and is to be mended.
 
 In CI a missing real server or browser is a failure, not a skip. The tests that need
 a server built with cargo, or torch, have commands of their own (`make test-moshi`,
-`make test-local`). Arguments go to pytest, which then runs as one process.
+`make test-local`). Arguments go to pytest, which then runs as one process; with
+`-m MARKER` other tests are chosen.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -25,8 +27,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
-OPTIONS = ["-m", "not moshi and not local", "-o", "timeout=120"]
+OPTIONS = ["-o", "timeout=120"]
 """Side by side on a busy machine a test may take longer than alone."""
+
+USUAL = "not moshi and not local"
 
 LONGEST_FIRST = [
     "tests/end_to_end",
@@ -208,9 +212,15 @@ def run(root: Path, options: list[str], arguments: list[str], jobs: int) -> int:
 
 def main() -> int:
     """Run all, or what the arguments say."""
-    options = [*OPTIONS, *(["--require-real"] if os.environ.get("CI") else [])]
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-m", dest="marker", default=USUAL)
+    # The rest is pytest's.
+    chosen, arguments = parser.parse_known_args()
+    options = [*OPTIONS, "-m", chosen.marker]
+    if os.environ.get("CI"):
+        options.append("--require-real")
     jobs = int(os.environ.get("TEST_JOBS", 0)) or max(2, os.cpu_count() or 2)
-    return run(ROOT, options, sys.argv[1:], jobs)
+    return run(ROOT, options, arguments, jobs)
 
 
 if __name__ == "__main__":

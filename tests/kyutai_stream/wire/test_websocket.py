@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, SERVER, Protocol
 
+from kyutai_stream.wire import websocket
 from kyutai_stream.wire.websocket import TEXT, FrameSplitter, frame
 
 LONGEST = 70_000
@@ -140,3 +144,12 @@ def test_a_long_frame_in_small_pieces() -> None:
         for piece in splitter.feed(wire[index : index + 7])
     ]
     assert out == [(True, bytes(LONGEST)), (True, b"next")]
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`websockets` may have been built without its masking in C."""
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    plain = runpy.run_path(str(websocket.__file__))
+    assert plain["apply_mask"].__module__ == "websockets.utils"
+    wire = plain["frame"](b"any", masked=True)
+    assert FrameSplitter(masked=True, longest=9).feed(wire) == [(True, b"any")]

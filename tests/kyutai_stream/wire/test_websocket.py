@@ -153,3 +153,16 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain["apply_mask"].__module__ == "websockets.utils"
     wire = plain["frame"](b"any", masked=True)
     assert FrameSplitter(masked=True, longest=9).feed(wire) == [(True, b"any")]
+
+
+def test_fragments_are_left_to_the_library() -> None:
+    one = [
+        Frame(Opcode.BINARY, b"a", fin=False).serialize(mask=False),
+        Frame(Opcode.PING, b"").serialize(mask=False),
+        Frame(Opcode.CONT, b"b", fin=False).serialize(mask=False),
+        Frame(Opcode.CONT, b"c").serialize(mask=False),
+    ]
+    after = frame(b"whole", masked=False)
+    splitter = FrameSplitter(masked=False, longest=9)
+    pieces = splitter.feed(b"".join(one) + after)
+    assert pieces == [(False, piece) for piece in one] + [(True, b"whole")]

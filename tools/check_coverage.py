@@ -50,7 +50,7 @@ def main() -> int:
                 "-m",
                 "pytest",
                 "-q",
-                # The same examples each time: this asks what is covered, not what holds.
+                # The same examples each time: what is covered is no matter of luck.
                 "--hypothesis-seed=0",
                 *TESTS,
             ],

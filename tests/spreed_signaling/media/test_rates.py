@@ -9,7 +9,6 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
 
 from spreed_signaling import Participant
 from spreed_signaling.media import AudioChunk, Speaker
@@ -28,10 +27,12 @@ def spoken() -> Stream:
 
 def offline(stream: Stream, up: int, down: int) -> Floats:
     """Everything decoded at once, resampled at once."""
+    # Not a dependency of the library.
+    signal = pytest.importorskip("scipy.signal")
     decoder = open_decoder(48_000)
     out = np.zeros(5_760, np.float32)
     whole = [out[: decoder.decode(payload, out)].copy() for payload in stream.payloads]
-    resampled: Floats = resample_poly(np.concatenate(whole), up, down)
+    resampled: Floats = signal.resample_poly(np.concatenate(whole), up, down)
     return resampled
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ async def _record(options: argparse.Namespace) -> None:
     ) as recorder:
         _say(f"connect your client to {recorder.url}; Ctrl-C ends the recording")
         try:
-            await anyio.sleep_forever()
+            await _until_told()
         finally:
             _say(f"wrote {', '.join(map(str, recorder.files)) or 'nothing'}")
 
@@ -77,9 +78,16 @@ async def _play(options: argparse.Namespace) -> None:
     async with play(*options.cassettes, port=options.listen) as player:
         _say(f"connect your client to {player.url}; Ctrl-C ends")
         try:
-            await anyio.sleep_forever()
+            await _until_told()
         finally:
             _say("\n".join(player.mismatches) or "no mismatches")
+
+
+async def _until_told() -> None:
+    """Wait for Ctrl-C or SIGTERM, also where a shell in the background ignores one."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
 
 
 def _show(path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 from kyutai_gateway import hosting
@@ -161,6 +162,9 @@ async def test_as_a_process_the_port_opens_when_the_model_answers(
         assert not listens(port)
         await model.start_listening()
         await eventually(lambda: listens(port))
+        # It listens a moment before it minds signals: only then it answers.
+        async with httpx.AsyncClient(timeout=20) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/livez")).is_success
         # As Modal's `@exit`: asked, drained, gone without an error.
         assert await anyio.to_thread.run_sync(process.stop) == 0
         assert not listens(port)

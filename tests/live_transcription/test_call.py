@@ -65,7 +65,9 @@ class Person:
     def said(self) -> list[str]:
         return " ".join(self.finals()).split()
 
-    async def until(self, condition: Callable[[], bool], limit_s: float = 40) -> None:
+    async def until(self, condition: Callable[[], bool], limit_s: float = 80) -> None:
+        # Tests beside this one make and remove network interfaces: media that had
+        # chosen one of them is lost for half a minute, and comes back.
         with anyio.fail_after(limit_s):
             while not condition():
                 await self.news.wait()

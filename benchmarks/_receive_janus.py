@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import fractions
+import importlib.util
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,7 +21,18 @@ from spreed_signaling.media import Call, Speaker
 from spreed_signaling.testing import Site, open_site
 from spreed_signaling.testing.real import RealServers
 
-__all__ = ["EncodedTrack", "JanusCall", "join", "open_call", "take_speakers"]
+__all__ = [
+    "PATHS",
+    "EncodedTrack",
+    "JanusCall",
+    "join",
+    "leave_out_missing",
+    "open_call",
+    "take_speakers",
+]
+
+PATHS = ("ours", "stock_soxr", "stock_resample_poly")
+"""Ways to receive that are compared."""
 
 ROOM = "demoroom"
 
@@ -30,6 +43,13 @@ TICKS = 960
 SPEAKING = InCallFlags.IN_CALL | InCallFlags.WITH_AUDIO
 
 JOIN_S = 30.0
+
+
+def leave_out_missing(paths: list[str]) -> None:
+    """Take a path out, and say so, whose library is not installed."""
+    if "stock_soxr" in paths and importlib.util.find_spec("soxr") is None:
+        print("soxr is not installed: its rows are left out", file=sys.stderr)
+        paths.remove("stock_soxr")
 
 
 class EncodedTrack(MediaStreamTrack):

@@ -15,7 +15,6 @@ process, signaling included.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -30,13 +29,12 @@ from anyio.abc import ByteReceiveStream, Process
 from attrs import frozen
 
 from ._figures import Row, percentile, show
-from ._receive_janus import EncodedTrack, open_call
+from ._receive_janus import PATHS, EncodedTrack, leave_out_missing, open_call
 from ._receive_sender import CLICK_EVERY, ENCODER_S, encode_clicks
 
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[1]
-PATHS = ("ours", "stock_soxr", "stock_resample_poly")
 RATE = 24_000
 PACKET_SAMPLES = 480
 PACKET_S = 0.02
@@ -180,9 +178,7 @@ async def _run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parse(arguments)
-    if "stock_soxr" in options.paths and importlib.util.find_spec("soxr") is None:
-        print("soxr is not installed: its rows are left out", file=sys.stderr)
-        options.paths.remove("stock_soxr")
+    leave_out_missing(options.paths)
     anyio.run(_run, options)
     return 0
 

@@ -26,7 +26,6 @@ Keys of the rows:
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,15 @@ from spreed_signaling.media import Call, Speaker
 
 from ._figures import Row, show
 from ._receive_fitting import TakeFrame, fit
-from ._receive_janus import EncodedTrack, JanusCall, join, open_call, take_speakers
+from ._receive_janus import (
+    PATHS,
+    EncodedTrack,
+    JanusCall,
+    join,
+    leave_out_missing,
+    open_call,
+    take_speakers,
+)
 from ._receive_sender import Loss
 from ._receive_wer_speech import (
     CLIPS,
@@ -55,7 +62,6 @@ from ._receive_wer_speech import (
 
 __all__ = ["Condition", "Hearing", "count_errors_of", "listen", "main"]
 
-PATHS = ("ours", "stock_soxr", "stock_resample_poly")
 STEP = 480
 SETTLE_S = 1.5
 """aiortc's path hands out up to half a second after the last packet."""
@@ -273,9 +279,7 @@ async def _run(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parse(arguments)
-    if "stock_soxr" in options.paths and importlib.util.find_spec("soxr") is None:
-        print("soxr is not installed: its rows are left out", file=sys.stderr)
-        options.paths.remove("stock_soxr")
+    leave_out_missing(options.paths)
     anyio.run(_run, options)
     return 0
 

@@ -66,8 +66,8 @@ class Person:
         return " ".join(self.finals()).split()
 
     async def until(self, condition: Callable[[], bool], limit_s: float = 80) -> None:
-        # Tests beside this one make and remove network interfaces: media that had
-        # chosen one of them is lost for half a minute, and comes back.
+        # Now and then a talker's connection fails and is back after half a minute. Why
+        # is not known; perhaps by network interfaces that tests beside this one remove.
         with anyio.fail_after(limit_s):
             while not condition():
                 await self.news.wait()

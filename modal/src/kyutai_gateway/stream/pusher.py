@@ -36,16 +36,17 @@ class Pusher:
         self.failure: KyutaiStreamError | None = None
         """How the connection failed, if it did."""
 
-    def use(self, connection: Connection | None, *, prompt: bool = False) -> None:
+    def use(
+        self, connection: Connection | None, prompt: PromptConnection | None = None
+    ) -> None:
         """Work with a connection; None: there is none any more.
 
         Args:
             connection: Open.
-            prompt: Whether it can do without waiting.
+            prompt: The same, where it may be used without waiting.
         """
         self._connection = connection
-        able = prompt and isinstance(connection, PromptConnection)
-        self._prompt = connection if able else None  # type: ignore[assignment]  # it is one
+        self._prompt = prompt
 
     async def push(self) -> None:
         """Do all that is to be done now."""

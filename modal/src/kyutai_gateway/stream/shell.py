@@ -221,7 +221,11 @@ class StreamShell:
 
     async def _converse(self) -> None:
         async with self._upstream.backend.connect(ConnectRequest()) as connection:
-            self._pusher.use(connection, prompt=self._direct is not None)
+            prompt: PromptConnection | None = None
+            if self._direct is not None and isinstance(connection, PromptConnection):
+                prompt = connection
+                prompt.hand_on(self._model_says)
+            self._pusher.use(connection, prompt)
             try:
                 await self._hear_connection(connection)
             finally:
@@ -230,8 +234,6 @@ class StreamShell:
     async def _hear_connection(self, connection: Connection) -> None:
         machine = self._machine
         clock = self._clock
-        if self._direct is not None and isinstance(connection, PromptConnection):
-            connection.hand_on(self._model_says)
         async for event in connection:
             machine.event(event, clock())
             if machine.outbox or machine.ending is not None:

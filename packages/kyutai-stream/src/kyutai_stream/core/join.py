@@ -5,6 +5,10 @@ After a reconnect some audio is sent again, so that no word falls into the seam.
 recogniser then says words of that stretch again: at slightly other times, cut into
 messages differently, in bad luck with another spelling. Delivered words are never
 taken back, so the second version gives way.
+
+A word that the first hearing missed is heard now for the first time. Where nothing
+delivered can be an older version of it, it is handed on: late and behind words that it
+preceded, but not lost.
 """
 
 from __future__ import annotations
@@ -61,8 +65,12 @@ class Join:
         self._met = False
         """Whether any of them was heard again."""
         self._next = 0
+        self._unmatched: list[tuple[str, float]] = []
+        """Unknown words since the last one that was heard again, and their begins."""
         self.dropped = 0
         """Words left out so far."""
+        self.late = 0
+        """Words handed on so far that the first hearing had missed."""
 
     @property
     def is_done(self) -> bool:
@@ -77,48 +85,80 @@ class Join:
             start: Media seconds of the first one.
 
         Returns:
-            What of it is new (all, an end, or nothing of it), and when that begins.
+            What is to be shown and when that begins: of the message all, an end, or
+            nothing; before it words of earlier messages that were missed at first.
         """
         words = text.split()
+        late: list[tuple[str, float]] = []
         for place, word in enumerate(words):
             at = start + place * TOKEN_S
-            if self._is_new(word, at):
-                return " ".join(words[place:]), at
-            self.dropped += 1
-        return "", start
+            if self._is_new(word, at, late):
+                late.append((" ".join(words[place:]), at))
+                break
+        if not late:
+            return "", start
+        return " ".join(word for word, _ in late), late[0][1]
 
-    def _is_new(self, word: str, at: float) -> bool:
+    def _is_new(self, word: str, at: float, late: list[tuple[str, float]]) -> bool:
+        """Compare one word; `late` takes those that turn out to have been missed."""
         if self.is_done:
             return True
         known = _normal(word)
-        if self._matches(known, at):
+        passed, met = self._next, self._met
+        place = self._find(known, at)
+        if place is not None:
+            self.dropped += 1
+            self._settle_unmatched(late if met and place == passed else None)
             return False
-        last = self._expected[-1][1]
-        if self._timed and at <= last + SAME_PLACE_S:
+        if self._timed and at <= self._expected[-1][1] + SAME_PLACE_S:
+            if known:
+                self._unmatched.append((word, at))
+            else:
+                self.dropped += 1
             return False
         # The seam is behind us: the delivered rest was not heard again.
+        self._settle_unmatched(None)
         self._next = len(self._expected)
         return True
 
-    def _matches(self, word: str, at: float) -> bool:
+    def _settle_unmatched(self, late: list[tuple[str, float]] | None) -> None:
+        """Decide about words between two that were heard again.
+
+        Args:
+            late: Takes the missed ones, where the two follow each other in what was
+                delivered; None if there is something that they may be versions of.
+        """
+        for word, at in self._unmatched:
+            if late is not None and self._has_place(at):
+                late.append((word, at))
+                self.late += 1
+            else:
+                self.dropped += 1
+        self._unmatched.clear()
+
+    def _has_place(self, at: float) -> bool:
+        """Whether no delivered word begins where this one does."""
+        return all(abs(start - at) > SAME_PLACE_S for _, start in self._expected)
+
+    def _find(self, word: str, at: float) -> int | None:
         """Find the word among those expected; it and all before it are passed."""
         for place in self._places():
             expected, start = self._expected[place]
             if self._timed and start > at + TIME_TOLERANCE_S:
-                return False
+                return None
             if self._timed and start < at - TIME_TOLERANCE_S:
                 continue
             if word == expected:
                 self._pass(place + 1)
-                return True
+                return place
             if word and len(word) < len(expected) and expected.startswith(word):
                 # Heard in parts: the rest of it is still to come.
                 self._expected[place] = (expected[len(word) :], start)
                 self._pass(place)
-                return True
+                return place
             if self._matches_several(word, place):
-                return True
-        return False
+                return place
+        return None
 
     def _matches_several(self, word: str, place: int) -> bool:
         """Whether the word is several expected ones, heard as one."""

@@ -11,12 +11,13 @@ from hypothesis.extra.numpy import arrays
 
 from kyutai_stream.errors import ProtocolError
 from kyutai_stream.wire import gateway
+from kyutai_stream.wire.gateway import reading, writing
 
 
 class TestEncoding:
     @given(arrays(np.float32, st.integers(0, 20), elements=st.floats(-1, 1, width=32)))
     def test_float32_is_exact_and_int16_within_half_a_step(
-        self, samples: gateway.Samples
+        self, samples: writing.Samples
     ) -> None:
         back = np.frombuffer(gateway.encode_frame(samples), dtype="<f4")
         np.testing.assert_array_equal(back, samples)
@@ -186,6 +187,12 @@ def test_half_characters_are_made_whole() -> None:
     assert decoded == token("a\ufffdb \U0001f600")
 
 
+@pytest.mark.parametrize("code", ["a\ud800", "a\nb", "\x1b[2J", "a" * 65, 7, None])
+def test_a_code_that_cannot_be_shown_is_none(code: object) -> None:
+    decoded = gateway.decode(json.dumps({"type": "error", "code": code}))
+    assert decoded == gateway.Error(code="", message="", retryable=True)
+
+
 def test_speech_is_in_no_error_and_no_repr() -> None:
     for data in ('{"text":"secret"', '{"text":"secret","final":3}', '["secret"]'):
         with pytest.raises(ProtocolError) as caught:
@@ -201,7 +208,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )
-kinds = st.sampled_from([*gateway._DECODERS, "other"])
+kinds = st.sampled_from([*reading._DECODERS, "other"])
 keys = ["text", "final", "vad_end", "epoch", "index", "start", "end", "samples", "prs"]
 keys += ["id", "deadline_s", "code", "message", "retryable", "error", "status"]
 keys += ["protocol", "delay_ms", "languages", "acks", "pause_horizons_s"]

@@ -138,9 +138,9 @@ class Chaos:
     def _answer(self) -> None:
         for frame in self._collect():
             if frame["type"] == "hello":
-                self.driver.answer_hello(frame)
+                self.driver.server.answer_hello(frame)
             elif frame["type"] == "room" and frame["room"]["roomid"]:
-                self.driver.answer_join(frame)
+                self.driver.server.answer_join(frame)
 
     def _wait(self) -> None:
         """Sleep until something is due, then do it."""

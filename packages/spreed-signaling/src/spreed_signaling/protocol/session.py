@@ -20,7 +20,6 @@ Rules, from the server's documentation and measurements (HPB 2.0.2):
 from __future__ import annotations
 
 import logging
-import math
 import random
 
 from ..errors import (
@@ -33,21 +32,18 @@ from ..errors import (
     hello_error,
 )
 from ..types import InCallFlags
+from ._attempts import Attempts
 from ._handshake import Handshake
-from ._inbound import interpret_event, interpret_message
+from ._inbound import interpret_message
+from ._rooms import Rooms
 from .auth import Auth
-from .backoff import ReconnectDelays
 from .events import (
-    Disconnected,
     RequestErrored,
-    RoomLeft,
-    RoomUpdated,
     SessionEvent,
     SessionFinished,
     SessionResumed,
     SessionStarted,
 )
-from .membership import Membership
 from .messages import (
     Bye,
     ErrorMessage,
@@ -84,21 +80,22 @@ class SignalingSession:
     ) -> None:
         self._auth = auth
         self._options = SessionOptions() if options is None else options
-        self._jitter = random.Random() if jitter is None else jitter
+        jitter = random.Random() if jitter is None else jitter
         self._phase = Phase.DISCONNECTED
+        self._attempts = Attempts(self._options.stable_s, jitter)
         self._handshake = Handshake(auth, self._options)
-        self._delays = ReconnectDelays(self._jitter)
-        # Due at once, whatever the clock shows.
-        self._retry_at: float | None = -math.inf
-        self._error: SignalingError | None = None
-        self._ready_at = 0.0
-        self._deadline: float | None = None
-        self._close_requested = False
-        self._membership: Membership | None = None
-        self._leave_unconfirmed = False
         self._outbox = Outbox(self._options.queue_limit, self._options.send_limit)
+        self._rooms = Rooms(
+            self._handshake,
+            self._outbox,
+            self._options,
+            internal=auth.internal,
+            jitter=jitter,
+        )
+        self._deadline: float | None = None
+        """Of the hello or the goodbye that waits for an answer."""
+        self._close_requested = False
         self._events: list[SessionEvent] = []
-        self._roster = Roster()
 
     # State.
 
@@ -115,27 +112,24 @@ class SignalingSession:
     @property
     def roster(self) -> Roster:
         """Who else is in the room; read only."""
-        return self._roster
+        return self._rooms.roster
 
     def status(self) -> SessionStatus:
         """Return a snapshot for people."""
-        member = self._membership
+        member = self._rooms.member
         ready = self._phase is Phase.READY
         waiting = self._phase is Phase.DISCONNECTED
         return SessionStatus(
             phase=self._phase,
             room_token=None if member is None else member.room_token,
             in_room=ready and member is not None and member.joined,
-            error=self._error or (None if member is None else member.error),
-            retry_at=self._retry_at
-            if waiting and self._retry_at != -math.inf
-            else None,
+            error=self._attempts.error or self._rooms.error,
+            retry_at=self._attempts.retry_at if waiting else None,
         )
 
     def wants_connection(self, now: float) -> bool:
         """Whether the shell should open a socket now."""
-        due = self._retry_at is not None and now >= self._retry_at
-        return self._phase is Phase.DISCONNECTED and due
+        return self._phase is Phase.DISCONNECTED and self._attempts.due(now)
 
     def close_expected(self) -> bool:
         """Whether the end of the current socket is normal."""
@@ -150,7 +144,7 @@ class SignalingSession:
     def connection_opened(self, now: float) -> None:
         """A socket is open. Send `messages_to_send` next."""
         self._move("connection opened")
-        self._retry_at = None
+        self._attempts.begin()
         self._close_requested = False
         self._handshake.begin(self._outbox, now)
         self._deadline = now + self._options.hello_timeout_s
@@ -159,21 +153,19 @@ class SignalingSession:
         """The socket ended or could not be opened. Look at `events` next."""
         before = self._phase
         # What made us ask for closing was reported and planned then.
-        planned = self._close_requested and self._retry_at is not None
+        planned = self._close_requested and self._attempts.planned
         self._move("connection lost")
         self._deadline = None
         self._close_requested = False
         self._give_up(self._outbox.drop_frames())
-        if self._membership is not None:
-            self._membership.connection_lost()
+        self._rooms.connection_lost()
         if before is Phase.READY:
             self._handshake.connection_lost(now)
-            if now - self._ready_at >= self._options.stable_s:
-                self._delays.reset()
+            self._attempts.session_lost(now)
         if before is Phase.CLOSING:
             self._end(None)
         elif self._phase is Phase.DISCONNECTED and not planned:
-            self._plan_retry(error, self._delays.next(), now)
+            self._plan_retry(error, self._attempts.delays.next(), now)
 
     def receive(self, text: str | bytes, now: float) -> None:
         """A text frame arrived. Send `messages_to_send`, look at `events` next."""
@@ -215,27 +207,13 @@ class SignalingSession:
         """
         if self.close_expected():
             raise UsageError("the session is over")
-        if self._membership is not None:
-            raise UsageError("leave the current room before joining another")
-        if self._auth.internal and nc_session_id is not None:
-            raise UsageError("internal clients join without a Nextcloud session id")
-        flags = in_call if self._auth.internal else None
-        timeout_s = self._options.join_timeout_s
-        self._membership = Membership(
-            room_token, nc_session_id, flags, timeout_s, self._jitter
-        )
+        self._rooms.join(room_token, nc_session_id, in_call)
         if self._phase is Phase.READY:
-            self._membership.request(self._outbox, self.features, now)
+            self._rooms.request(now)
 
     def leave(self) -> None:
         """Leave the room; does nothing if in none."""
-        member = self._membership
-        if member is None:
-            return
-        self._leave_unconfirmed = True
-        if self._phase is Phase.READY:
-            self._outbox.post(RoomMessage(room_token=""))
-        self._out_of_room(RoomLeft(room_token=member.room_token))
+        self._events += self._rooms.leave(ready=self._phase is Phase.READY)
 
     def send(self, message: Message, *, now: float, keep_s: float = 0.0) -> str:
         """Send a message; silence of the server means success.
@@ -267,10 +245,8 @@ class SignalingSession:
 
     def retry_now(self, now: float) -> None:
         """Try again without waiting: a person asked, or a setting changed."""
-        if self._retry_at is not None:
-            self._retry_at = min(self._retry_at, now)
-        if self._membership is not None:
-            self._membership.retry_now(now)
+        self._attempts.retry_now(now)
+        self._rooms.retry_now(now)
 
     def bye(self, now: float) -> None:
         """End the session for good."""
@@ -305,9 +281,9 @@ class SignalingSession:
         """Return when `tick` must be called next; None if never."""
         due = [self._deadline, self._outbox.deadline()]
         if self._phase is Phase.DISCONNECTED:
-            due.append(self._retry_at)
-        if self._membership is not None and self._phase is Phase.READY:
-            due.append(self._membership.deadline())
+            due.append(self._attempts.deadline())
+        if self._phase is Phase.READY:
+            due.append(self._rooms.deadline())
         return min((moment for moment in due if moment is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -320,9 +296,9 @@ class SignalingSession:
                 error = RequestTimeout(
                     "opening a session", self._options.hello_timeout_s
                 )
-                self._hang_up(error, self._delays.next(), now)
-        if self._membership is not None and self._phase is Phase.READY:
-            self._membership.tick(self._outbox, self.features, now)
+                self._hang_up(error, self._attempts.delays.next(), now)
+        if self._phase is Phase.READY:
+            self._rooms.tick(now)
 
     # Inside.
 
@@ -338,9 +314,7 @@ class SignalingSession:
             self._events.append(RequestErrored(request_id=request_id, error=error))
 
     def _plan_retry(self, error: SignalingError, delay: float, now: float) -> None:
-        self._error = error
-        self._retry_at = now + delay
-        self._events.append(Disconnected(error=error, retry_in_s=delay))
+        self._events.append(self._attempts.plan(error, delay, now))
 
     def _hang_up(self, error: SignalingError, delay: float, now: float) -> None:
         self._deadline = None
@@ -349,13 +323,11 @@ class SignalingSession:
 
     def _end(self, error: SignalingError | None) -> None:
         self._move("ended")
-        self._error = error
+        self._attempts.error = error
         self._close_requested = True
         self._deadline = None
         self._give_up(self._outbox.drop_frames() + self._outbox.drop_all())
-        if self._membership is not None:
-            left = RoomLeft(room_token=self._membership.room_token, error=error)
-            self._out_of_room(left)
+        self._events += self._rooms.session_ended(error)
         self._events.append(SessionFinished(error=error))
 
     def _dispatch(self, message: Message, now: float) -> None:
@@ -367,14 +339,12 @@ class SignalingSession:
             case ErrorMessage():
                 self._receive_error(message, now)
             case RoomMessage():
-                self._receive_room(message)
+                self._events += self._rooms.receive(message)
             case Bye():
                 self._receive_bye(message, now)
-            case Event() if self._membership is not None:
-                self._receive_event(message, self._membership.room_token)
+            case Event():
+                self._receive_event(message)
             case _:
-                # Events without a room come here too: late news of one that we
-                # have left would bring back ghosts.
                 self._events.append(interpret_message(message))
 
     def _receive_hello(self, reply: HelloReply, now: float) -> None:
@@ -382,30 +352,17 @@ class SignalingSession:
             return
         self._move("hello accepted")
         self._deadline = None
-        self._error = None
-        self._ready_at = now
+        self._attempts.succeeded(now)
         if self._handshake.accept(reply):
-            self._resume_session(reply.session_id, now)
+            self._events.append(SessionResumed(session_id=reply.session_id))
+            self._rooms.session_resumed(now)
         else:
             self._start_session(reply, now)
         self._give_up(self._outbox.expire(now))
         self._outbox.post_kept()
 
-    def _resume_session(self, session_id: str, now: float) -> None:
-        self._events.append(SessionResumed(session_id=session_id))
-        # "Resuming sessions": the room is kept. Only what the server may not
-        # have heard is said again; `already_joined` is success then.
-        member = self._membership
-        if member is not None and member.joined:
-            return
-        if self._leave_unconfirmed:
-            self._outbox.post(RoomMessage(room_token=""))
-        if member is not None:
-            member.request(self._outbox, self.features, now)
-
     def _start_session(self, reply: HelloReply, now: float) -> None:
-        self._leave_unconfirmed = False
-        self._events += self._roster.clear(reply.session_id)
+        self._events += self._rooms.session_started()
         version = None if reply.server is None else reply.server.version
         self._events.append(
             SessionStarted(
@@ -414,22 +371,16 @@ class SignalingSession:
                 features=self.features,
             )
         )
-        if self._membership is not None:
-            self._membership.request(self._outbox, self.features, now)
+        self._rooms.request(now)
 
     def _receive_error(self, message: ErrorMessage, now: float) -> None:
         if self._phase is Phase.HELLO:
             # Errors of this phase may come without id: nothing else was asked.
             self._hello_refused(message, now)
             return
-        member = self._membership
-        if member is not None and member.is_answered_by(message.id):
-            for event in member.refuse(message, now):
-                if isinstance(event, RoomLeft):
-                    self._error = event.error
-                    self._out_of_room(event)
-                else:
-                    self._events.append(event)
+        about_room = self._rooms.receive_error(message, now)
+        if about_room is not None:
+            self._events += about_room
             return
         error = RequestFailed(
             message.code or "unknown", message.message or "", message.details
@@ -446,38 +397,11 @@ class SignalingSession:
         error = hello_error(
             code, message.message or "", message.details, internal=self._auth.internal
         )
-        delay = self._handshake.pause(error, self._delays)
+        delay = self._handshake.pause(error, self._attempts.delays)
         if delay is None:
             self._end(error)
         else:
             self._hang_up(error, delay, now)
-
-    def _receive_room(self, message: RoomMessage) -> None:
-        member = self._membership
-        if message.room_token == "":
-            self._leave_unconfirmed = False
-            if member is not None and member.joined:
-                # Pushed: we were put out, or the room was deleted.
-                self._out_of_room(RoomLeft(room_token=member.room_token))
-        elif member is None or message.room_token != member.room_token:
-            return
-        elif member.is_answered_by(message.id) and not member.joined:
-            self._error = None
-            self._leave_unconfirmed = False
-            # The room's members are listed after this answer; whoever was heard
-            # of before is in a room that we have left.
-            self._events += self._roster.clear(self.session_id)
-            self._events += member.accept(message.properties)
-        else:
-            properties = message.properties or {}
-            self._events.append(
-                RoomUpdated(room_token=member.room_token, properties=properties)
-            )
-
-    def _out_of_room(self, event: RoomLeft) -> None:
-        self._membership = None
-        self._events += self._roster.clear(self.session_id)
-        self._events.append(event)
 
     def _receive_bye(self, message: Bye, now: float) -> None:
         if self._phase is Phase.CLOSING:
@@ -488,10 +412,10 @@ class SignalingSession:
             # The session is gone, but nothing forbids a new one.
             self._handshake.forget()
             error = ConnectionLost(f"goodbye of the server ({message.reason})")
-            self._hang_up(error, self._delays.next(), now)
+            self._hang_up(error, self._attempts.delays.next(), now)
 
-    def _receive_event(self, message: Event, room_token: str) -> None:
-        facts = interpret_event(message, self._roster, room_token)
+    def _receive_event(self, message: Event) -> None:
+        facts = self._rooms.receive_event(message)
         if facts is None:
             self._end(SessionEnded("removed from the room"))
         else:

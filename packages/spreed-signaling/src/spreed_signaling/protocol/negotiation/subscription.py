@@ -1,17 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One media exchange with the SFU: as a subscriber, or as the publisher.
-
-Sans-I/O: the owner reports offers, errors and the state of its peer connection
-with `now`, and carries out the returned actions. Rules ("Request offer from
-publisher", "Lifetime of streams"; measured with HPB 2.0.2 and Janus 1.1.2):
-
-- The server never repeats anything by itself. A `requestoffer` is a long poll
-  of up to 10 s and is asked again for as long as the stream is wanted.
-- The `sid` names one Janus handle. Same sid: renegotiate the peer connection.
-  Other sid: the old one is dead, build a new one. Answers carry the sid.
-- Candidates may come before their offer: they are kept by sid.
-- A publisher that stops sending is not announced; only missing packets tell.
-"""
+"""Receiving one publisher's stream: ask, answer, and ask again."""
 
 from __future__ import annotations
 
@@ -20,125 +8,25 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from .backoff import retry_delays
-from .messages import DataMessage, Party
+from ..backoff import retry_delays
+from .signals import (
+    KEPT_CANDIDATES,
+    AddCandidate,
+    Answer,
+    ClosePeer,
+    MediaSignal,
+    NegotiationAction,
+    OpenPeer,
+    PeerState,
+    SendSignal,
+)
 
-__all__ = [
-    "AddCandidate",
-    "Answer",
-    "ClosePeer",
-    "MediaSignal",
-    "NegotiationAction",
-    "OpenPeer",
-    "PeerState",
-    "Publication",
-    "SendSignal",
-    "Subscription",
-    "SubscriptionOptions",
-]
+__all__ = ["Subscription", "SubscriptionOptions"]
 
-
-class PeerState(enum.Enum):
-    """State of a peer connection, as far as it matters here."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    FAILED = "failed"
-    """Failed or closed: it will not come back."""
-
-
-@frozen(kw_only=True)
-class MediaSignal:
-    """The `data` of a message that belongs to media signaling."""
-
-    kind: str
-    """`offer`, `answer`, `candidate`, `requestoffer` or `endOfCandidates`."""
-    room_type: str = "video"
-    """`video` for camera and microphone, `screen` for a shared screen."""
-    sid: str | None = None
-    sdp: str | None = field(default=None, repr=False)
-    candidate: dict[str, Any] | None = field(default=None, repr=False)
-    sender: str | None = None
-    """Session id of the publisher the signal is about."""
-
-    @classmethod
-    def from_data(cls, data: Any, sender: str | None) -> MediaSignal | None:
-        """Read message data; None if it is not media signaling."""
-        kinds = ("offer", "answer", "candidate", "endOfCandidates")
-        if not isinstance(data, dict) or data.get("type") not in kinds:
-            return None
-        payload = data.get("payload")
-        body = payload if isinstance(payload, dict) else {}
-        sdp, candidate = body.get("sdp"), body.get("candidate")
-        sid, room_type = data.get("sid"), data.get("roomType")
-        origin = data.get("from")
-        return cls(
-            kind=data["type"],
-            room_type=room_type if isinstance(room_type, str) else "video",
-            sid=sid if isinstance(sid, str) else None,
-            sdp=sdp if isinstance(sdp, str) else None,
-            candidate=candidate if isinstance(candidate, dict) else None,
-            sender=origin if isinstance(origin, str) else sender,
-        )
-
-    def to_message(self, recipient: str) -> DataMessage:
-        """Return the message that carries this signal to the server."""
-        data: dict[str, Any] = {"type": self.kind, "roomType": self.room_type}
-        if self.kind != "requestoffer":
-            data["to"] = recipient
-        if self.sid is not None:
-            data["sid"] = self.sid
-        if self.sdp is not None:
-            data["payload"] = {"type": self.kind, "sdp": self.sdp}
-        if self.candidate is not None:
-            data["payload"] = {"candidate": self.candidate}
-        return DataMessage(recipient=Party.session(recipient), data=data)
-
-
-# What the owner has to do.
-
-
-@frozen
-class SendSignal:
-    """Send this signal to the publisher's session."""
-
-    signal: MediaSignal
-
-
-@frozen
-class OpenPeer:
-    """Build a peer connection for this offer (replacing any other) and answer it."""
-
-    sid: str
-    sdp: str = field(repr=False)
-
-
-@frozen
-class Answer:
-    """The existing peer connection gets a new offer with the same sid."""
-
-    sid: str
-    sdp: str = field(repr=False)
-
-
-@frozen
-class AddCandidate:
-    """Give a remote candidate to the peer connection."""
-
-    sid: str | None
-    candidate: dict[str, Any] = field(repr=False)
-
-
-@frozen
-class ClosePeer:
-    """Close the peer connection of this sid."""
-
-    sid: str
-
-
-NegotiationAction = SendSignal | OpenPeer | Answer | AddCandidate | ClosePeer
+_KEPT_REQUESTS = 32
+"""Requests whose errors are still recognised; the server takes up to 10 s."""
 
 
 @frozen(kw_only=True)
@@ -166,14 +54,6 @@ class _Stage(enum.Enum):
     """Failed: the peer connection is given up, the next request is planned."""
 
 
-_KEPT_CANDIDATES = 64
-"""Candidates kept for an offer to come; beyond it the oldest are dropped. A
-server has a handful of addresses."""
-
-_KEPT_REQUESTS = 32
-"""Requests whose errors are still recognised; the server takes up to 10 s."""
-
-
 class Subscription:
     """Receives one publisher's stream, and keeps asking while it is wanted.
 
@@ -195,7 +75,7 @@ class Subscription:
         self._attempt = 0
         self._requests: dict[str, int] = {}
         self._early: deque[tuple[str | None, dict[str, Any]]] = deque(
-            maxlen=_KEPT_CANDIDATES
+            maxlen=KEPT_CANDIDATES
         )
         self._delays: Iterator[float] = self._new_delays()
         self._patience_s = self._options.stall_s
@@ -336,68 +216,3 @@ class Subscription:
         sid, self._sid = self._sid, None
         self._early.clear()
         return [] if sid is None else [ClosePeer(sid)]
-
-
-class Publication:
-    """Publishes one stream: our offer, the server's answer and candidates.
-
-    Args:
-        sid: Chosen by us; names this peer connection.
-        timeout_s: The server answers within 10 s.
-    """
-
-    def __init__(self, sid: str, timeout_s: float = 12.0) -> None:
-        self.sid = sid
-        self._timeout_s = timeout_s
-        self._request_id: str | None = None
-        self._deadline: float | None = None
-        self._answered = False
-        self._early: deque[dict[str, Any]] = deque(maxlen=_KEPT_CANDIDATES)
-        self.error: str | None = None
-        """Why it failed, once it did."""
-
-    def offer(self, sdp: str, now: float) -> MediaSignal:
-        """Return the offer to send to our own session id."""
-        self._deadline = now + self._timeout_s
-        return MediaSignal(kind="offer", sid=self.sid, sdp=sdp)
-
-    def sent(self, request_id: str) -> None:
-        """The offer went out with this id."""
-        self._request_id = request_id
-
-    def receive(self, signal: MediaSignal) -> list[NegotiationAction]:
-        """A signal from our own stream arrived."""
-        if signal.sid not in (None, self.sid):
-            # About an earlier publication: a server that still has one answers a
-            # new offer with the old sid, and that would never connect.
-            return []
-        if signal.kind == "answer" and signal.sdp is not None and not self._answered:
-            self._answered = True
-            self._deadline = None
-            candidates = [AddCandidate(self.sid, one) for one in self._early]
-            self._early.clear()
-            return [Answer(self.sid, signal.sdp), *candidates]
-        if signal.kind == "candidate" and signal.candidate is not None:
-            if self._answered:
-                return [AddCandidate(self.sid, signal.candidate)]
-            self._early.append(signal.candidate)
-        return []
-
-    def receive_error(self, request_id: str, reason: str) -> bool:
-        """An error answer arrived; returns whether it was about this offer."""
-        if request_id != self._request_id:
-            return False
-        if not self._answered:
-            self.error = reason
-            self._deadline = None
-        return True
-
-    def deadline(self) -> float | None:
-        """Return when `tick` must be called next; None if never."""
-        return self._deadline
-
-    def tick(self, now: float) -> None:
-        """Fail if the answer did not come in time."""
-        if self._deadline is not None and now >= self._deadline:
-            self._deadline = None
-            self.error = f"no answer within {self._timeout_s:g} s"

@@ -14,7 +14,7 @@ from typing import Literal
 import anyio.to_thread
 from attrs import frozen
 
-from .. import tones
+from ..tones import VOCABULARY, vocabulary
 from . import _lm, _mimi, _tensors
 from ._errors import MoshiServerUnavailable
 from ._lm import (
@@ -62,7 +62,7 @@ SCRIPT_WORDS = (
 """The words of the script model in their order, in pieces of one token each."""
 
 # Whatever changes in these changes the name of the generated folder.
-_RECIPE = (_lm, _mimi, _tensors, tones)
+_RECIPE = (_lm, _mimi, _tensors, vocabulary)
 
 _LOCK_TIMEOUT_S = 120.0
 
@@ -83,7 +83,7 @@ class ModelFiles:
 def model_tables(kind: ModelKind) -> tuple[Tables, dict[int, str]]:
     """Return what a model says next, and the text of each of its pieces."""
     if kind == "listen":
-        return listen_tables(_LOOK_BACK), dict(enumerate(tones.VOCABULARY, FIRST_WORD))
+        return listen_tables(_LOOK_BACK), dict(enumerate(VOCABULARY, FIRST_WORD))
     pieces: dict[int, str] = {}
     words: list[tuple[int, int]] = []
     for index, (first, second) in enumerate(SCRIPT_WORDS):

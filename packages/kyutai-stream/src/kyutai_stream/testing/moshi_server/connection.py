@@ -14,7 +14,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import DATA_OPCODES, Frame, Opcode
 
-from ._engine import Channel, Engine
+from ._channel import Channel
+from ._engine import Engine
 from ._wire import Audio, BadMessage, Error, Init, Marker, Ready, Step, Word
 from ._wire import decode as decode_message
 from ._wire import encode as encode_message

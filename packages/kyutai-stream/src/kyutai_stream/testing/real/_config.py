@@ -26,6 +26,36 @@ API_KEY = "public_token"
 PATH = "/api/asr-streaming"
 """Path of the stream."""
 
+_MODEL = f"""\
+[modules.asr.model]
+audio_vocab_size = {BINS + 1}
+text_in_vocab_size = {TEXT_TOKENS + 1}
+text_out_vocab_size = {TEXT_TOKENS}
+audio_codebooks = {CODEBOOKS}
+
+[modules.asr.model.transformer]
+d_model = {D_MODEL}
+num_heads = {HEADS}
+num_layers = 1
+dim_feedforward = {FEED_FORWARD}
+causal = true
+norm_first = true
+bias_ff = false
+bias_attn = false
+context = {CONTEXT}
+max_period = {MAX_PERIOD}
+use_conv_block = false
+use_conv_bias = true
+gating = "silu"
+norm = "RmsNorm"
+positional_embedding = "Rope"
+conv_layout = false
+conv_kernel_size = 3
+kv_repeat = 1
+max_seq_len = 4096
+"""
+"""The shape of the generated models."""
+
 _HEADS = """
 [modules.asr.model.extra_heads]
 num_heads = 4
@@ -70,30 +100,4 @@ conditioning_learnt_padding = true
 temperature = 0.0
 dtype_override = "f32"
 
-[modules.asr.model]
-audio_vocab_size = {BINS + 1}
-text_in_vocab_size = {TEXT_TOKENS + 1}
-text_out_vocab_size = {TEXT_TOKENS}
-audio_codebooks = {CODEBOOKS}
-
-[modules.asr.model.transformer]
-d_model = {D_MODEL}
-num_heads = {HEADS}
-num_layers = 1
-dim_feedforward = {FEED_FORWARD}
-causal = true
-norm_first = true
-bias_ff = false
-bias_attn = false
-context = {CONTEXT}
-max_period = {MAX_PERIOD}
-use_conv_block = false
-use_conv_bias = true
-gating = "silu"
-norm = "RmsNorm"
-positional_embedding = "Rope"
-conv_layout = false
-conv_kernel_size = 3
-kv_repeat = 1
-max_seq_len = 4096
-{_HEADS if extra_heads else ""}"""
+{_MODEL}{_HEADS if extra_heads else ""}"""

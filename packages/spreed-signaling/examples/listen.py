@@ -40,17 +40,21 @@ async def listen(url: str, auth: Auth, room_token: str) -> None:
 
 async def print_level(speaker: Speaker) -> None:
     """Print a line for every second of a speaker's audio."""
-    name = speaker.participant.display_name or "somebody"
-    print(f"{name} can be heard", flush=True)
+    print(f"{name(speaker)} can be heard", flush=True)
     energy, samples = 0.0, 0
     async for chunk in speaker.audio():
         energy += float(np.sum(chunk.samples.astype(np.float64) ** 2))
         samples += len(chunk.samples)
         if samples >= SAMPLE_RATE:
             level = 10 * math.log10(max(energy / samples, 1e-10))
-            print(f"{name} {level:6.1f} dBFS", flush=True)
+            print(f"{name(speaker)} {level:6.1f} dBFS", flush=True)
             energy, samples = 0.0, 0
-    print(f"{name} is gone", flush=True)
+    print(f"{name(speaker)} is gone", flush=True)
+
+
+def name(speaker: Speaker) -> str:
+    """Who it is; the name may come after the first audio."""
+    return speaker.participant.display_name or "somebody"
 
 
 def main() -> None:

@@ -1,27 +1,15 @@
-"""Calls against a scripted server: odd offers, other media, what is sent when."""
+"""Calls against a scripted server: who is heard, and what is sent when."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
+import attrs
 import pytest
-from aiortc import (
-    RTCConfiguration,
-    RTCPeerConnection,
-    RTCSessionDescription,
-    VideoStreamTrack,
-)
-from aiortc.mediastreams import MediaStreamTrack
 
 from spreed_signaling import (
-    DataReceived,
     EventsLagged,
     IceServer,
     InCallFlags,
@@ -31,302 +19,21 @@ from spreed_signaling import (
     ParticipantLeft,
     RequestErrored,
     RequestFailed,
-    Room,
     RoomJoined,
     RoomLeft,
-    SessionEvent,
     SessionStarted,
 )
-from spreed_signaling._events import EventStream
-from spreed_signaling.media import AudioFile, Call, CallOptions, MediaError, Speaker
-from spreed_signaling.protocol.messages import DataMessage, Message
+from spreed_signaling.media import AudioFile, Call, CallOptions, MediaError
 
 from ..harness import no_leaks
 from .people import SPEAKING, Listener, write_tone
-
-
-class ScriptedRoom:
-    """A room whose server is the test: it plays `Room` and `Client`."""
-
-    def __init__(self) -> None:
-        self.client = self
-        self.session_id = "ourselves"
-        self.participants: dict[str, Participant] = {}
-        self.joined = True
-        self._ids = itertools.count(1)
-        self._streams: set[EventStream] = set()
-        # Closed by `open_room`.
-        self.sent, self.requests = anyio.create_memory_object_stream[
-            tuple[str, DataMessage]
-        ](100)
-
-    def subscribe(self) -> EventStream:
-        stream = EventStream(100, self._streams.discard)
-        self._streams.add(stream)
-        return stream
-
-    def send(self, message: Message, *, keep_s: float = 0.0) -> str:
-        assert isinstance(message, DataMessage)
-        request_id = str(next(self._ids))
-        self.sent.send_nowait((request_id, message))
-        return request_id
-
-    def happen(self, event: SessionEvent) -> None:
-        for stream in list(self._streams):
-            stream.put(event)
-
-    def add(self, name: str, flags: InCallFlags = SPEAKING) -> Participant:
-        one = Participant(session_id=name, display_name=name, in_call=flags)
-        self.participants[name] = one
-        self.happen(ParticipantJoined(participant=one))
-        return one
-
-    async def next_request(self, kind: str, to: str) -> tuple[str, Mapping[str, Any]]:
-        """The next message of this kind to this session: its id and its data."""
-        with anyio.fail_after(15):
-            while True:
-                request_id, message = await self.requests.receive()
-                recipient = message.recipient
-                assert recipient is not None
-                if recipient.session_id == to and message.data["type"] == kind:
-                    return request_id, message.data
-
-    def signal(self, sender: str, kind: str, sid: str, **data: Any) -> None:
-        self.happen(
-            DataReceived(
-                sender_session_id=sender,
-                sender_user_id=None,
-                data={
-                    "from": sender,
-                    "type": kind,
-                    "roomType": "video",
-                    "sid": sid,
-                    **data,
-                },
-            )
-        )
-
-    def offer(self, sender: str, sid: str, sdp: str) -> None:
-        payload = {"type": "offer", "sdp": sdp}
-        self.signal(sender, "offer", sid, payload=payload)
-
-
-@asynccontextmanager
-async def open_room() -> AsyncIterator[ScriptedRoom]:
-    room = ScriptedRoom()
-    with room.sent, room.requests:
-        yield room
-
-
-def as_room(room: ScriptedRoom) -> Room:
-    return cast(Room, room)
-
-
-@asynccontextmanager
-async def publisher(*tracks: MediaStreamTrack) -> AsyncIterator[RTCPeerConnection]:
-    """A peer connection that offers these tracks, as the SFU does."""
-    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    try:
-        for track in tracks:
-            pc.addTrack(track)
-        for transceiver in pc.getTransceivers():
-            transceiver.direction = "sendonly"
-        await pc.setLocalDescription(await pc.createOffer())
-        yield pc
-    finally:
-        await pc.close()
-        for track in tracks:
-            track.stop()
-
-
-def media_sections(sdp: str) -> list[str]:
-    return sdp.split("\r\nm=")[1:]
-
-
-async def first_speaker(call: Call) -> Speaker:
-    with anyio.fail_after(10):
-        return await anext(call.speakers())
-
-
-async def connect_publisher(
-    room: ScriptedRoom, name: str, pc: RTCPeerConnection, sid: str
-) -> str:
-    """Answer the next request for this publisher; returns our side's answer."""
-    await room.next_request("requestoffer", name)
-    room.offer(name, sid, pc.localDescription.sdp)
-    _, data = await room.next_request("answer", name)
-    assert data["sid"] == sid and data["to"] == name
-    sdp = str(data["payload"]["sdp"])
-    await pc.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
-    return sdp
-
-
-class TestOffers:
-    async def test_everything_but_one_audio_is_declined(self, tmp_path: Path) -> None:
-        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
-        other = AudioFile(write_tone(tmp_path / "other.wav", 1_000))
-        async with (
-            open_room() as room,
-            publisher(tone, VideoStreamTrack(), other) as pc,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            tasks.start_soon(listener.run)
-            answer = await connect_publisher(room, "alice", pc, "1")
-            await listener.wait_for_pitch(440)
-            audio, video, second_audio = media_sections(answer)
-            assert audio.startswith("audio") and "a=recvonly" in audio
-            assert video.startswith("video") and "a=inactive" in video
-            assert second_audio.startswith("audio") and "a=inactive" in second_audio
-            tasks.cancel_scope.cancel()
-
-    @pytest.mark.parametrize(
-        "sdp",
-        [
-            "",
-            "garbage",
-            "v=0\r\nm=audio x y z\r\n",
-            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
-            "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n",
-        ],
-    )
-    async def test_an_unusable_offer_hurts_nobody_else(
-        self, tmp_path: Path, sdp: str
-    ) -> None:
-        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
-        async with (
-            open_room() as room,
-            publisher(tone) as pc,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            for name in ("mallory", "alice"):
-                room.add(name)
-            listeners = {}
-            speakers = call.speakers()
-            for _ in range(2):
-                speaker = await anext(speakers)
-                listeners[speaker.session_id] = Listener(speaker)
-                tasks.start_soon(listeners[speaker.session_id].run)
-            await room.next_request("requestoffer", "mallory")
-            room.offer("mallory", "666", sdp)
-            await connect_publisher(room, "alice", pc, "1")
-            await listeners["alice"].wait_for_pitch(440)
-            # Mallory gets another chance.
-            await room.next_request("requestoffer", "mallory")
-            assert not listeners["mallory"].ended.is_set()
-            tasks.cancel_scope.cancel()
-
-    async def test_nobody_can_offer_in_anothers_name(self, tmp_path: Path) -> None:
-        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
-        forged = AudioFile(write_tone(tmp_path / "forged.wav", 1_000))
-        async with (
-            open_room() as room,
-            publisher(forged) as theirs,
-            publisher(tone) as pc,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            tasks.start_soon(listener.run)
-            await room.next_request("requestoffer", "alice")
-            payload = {"type": "offer", "sdp": theirs.localDescription.sdp}
-            room.signal("mallory", "offer", "666", payload=payload, **{"from": "alice"})
-            with anyio.move_on_after(0.5):
-                await room.next_request("answer", "alice")
-                raise AssertionError("a forged offer was answered")
-            room.offer("alice", "1", pc.localDescription.sdp)
-            _, answer = await room.next_request("answer", "alice")
-            assert answer["sid"] == "1"
-            tasks.cancel_scope.cancel()
-
-    async def test_odd_candidates_are_ignored(self, tmp_path: Path) -> None:
-        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
-        async with (
-            open_room() as room,
-            publisher(tone) as pc,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            tasks.start_soon(listener.run)
-            await connect_publisher(room, "alice", pc, "1")
-            for candidate in (
-                {},
-                {"candidate": ""},
-                {"candidate": "nonsense", "sdpMLineIndex": 0},
-                {"candidate": "candidate:1 1 UDP 1 nowhere 1 typ host", "sdpMid": "7"},
-                {"candidate": 5},
-            ):
-                room.signal("alice", "candidate", "1", payload={"candidate": candidate})
-            await listener.wait_for_pitch(440)
-            assert listener.speaker.stats.requests == 1
-            tasks.cancel_scope.cancel()
-
-    async def test_peers_that_never_connect_leave_no_task(self, tmp_path: Path) -> None:
-        tone = AudioFile(write_tone(tmp_path / "tone.wav", 440))
-        async with (
-            open_room() as room,
-            publisher(tone) as pc,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            tasks.start_soon(listener.run)
-            await room.next_request("requestoffer", "alice")
-            for sid in ("1", "2", "3", "4"):
-                # Our answer is never used.
-                room.offer("alice", sid, pc.localDescription.sdp)
-                _, answer = await room.next_request("answer", "alice")
-                assert answer["sid"] == sid
-            names = [task.get_name() for task in asyncio.all_tasks()]
-            assert len([name for name in names if "_hear" in name]) == 1
-            tasks.cancel_scope.cancel()
-
-    async def test_an_error_about_one_request_is_tried_again(self) -> None:
-        async with (
-            open_room() as room,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            tasks.start_soon(listener.run)
-            request_id, data = await room.next_request("requestoffer", "alice")
-            assert data == {"type": "requestoffer", "roomType": "video"}
-            error = RequestFailed("client_not_found")
-            room.happen(RequestErrored(request_id=request_id, error=error))
-            await room.next_request("requestoffer", "alice")
-            tasks.cancel_scope.cancel()
-
-    async def test_a_defect_of_ours_stays_with_its_speaker(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        async with (
-            open_room() as room,
-            Call(as_room(room)) as call,
-            anyio.create_task_group() as tasks,
-        ):
-            room.add("alice")
-            listener = Listener(await first_speaker(call))
-            failures = iter([RuntimeError("a defect")])
-            send = room.send
-
-            def fail_once(message: Message, *, keep_s: float = 0.0) -> str:
-                for failure in failures:
-                    raise failure
-                return send(message, keep_s=keep_s)
-
-            monkeypatch.setattr(room, "send", fail_once)
-            tasks.start_soon(listener.run)
-            await room.next_request("requestoffer", "alice")
-            assert "begins anew" in caplog.text
-            tasks.cancel_scope.cancel()
+from .scripted_room import (
+    as_room,
+    connect_publisher,
+    first_speaker,
+    open_room,
+    publisher,
+)
 
 
 class TestSpeakers:
@@ -348,6 +55,21 @@ class TestSpeakers:
                 assert second is not first and second.session_id == "there"
                 assert first.participant.display_name == "New name"
                 assert [chunk async for chunk in first.audio()] == []
+
+    async def test_a_name_that_comes_later_is_filled_in(self) -> None:
+        early = Participant(session_id="pia", in_call=SPEAKING)
+        named = attrs.evolve(early, display_name="Pia")
+        async with open_room() as room:
+            async with Call(as_room(room)) as call:
+                speakers = call.speakers()
+                room.happen(ParticipantJoined(participant=early))
+                speaker = await anext(speakers)
+                assert speaker.participant.display_name == ""
+                room.happen(ParticipantChanged(before=early, participant=named))
+                room.add("next")
+                # Nobody else came meanwhile.
+                assert (await anext(speakers)).session_id == "next"
+                assert speaker.participant.display_name == "Pia"
 
     async def test_the_iteration_ends_when_we_are_put_out(self) -> None:
         async with open_room() as room, Call(as_room(room)) as call:

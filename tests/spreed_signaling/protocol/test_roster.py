@@ -117,6 +117,17 @@ class TestRoomEvents:
         assert changed.participant == room["P"]
         assert room["P"].user_id == "pia"
 
+    def test_the_call_may_be_heard_of_before_the_member(self) -> None:
+        room = Room()
+        [came] = room.update({"sessionId": "P", "inCall": 3})
+        assert isinstance(came, ParticipantJoined)
+        assert came.participant.has_audio and not came.participant.display_name
+        [named] = room.join(sessionid="P", user={"displayname": "Pia"})
+        assert isinstance(named, ParticipantChanged)
+        assert named.participant == room["P"]
+        assert named.participant.display_name == "Pia"
+        assert named.participant.has_audio
+
     def test_odd_user_data(self) -> None:
         room = Room()
         room.join(sessionid="P", user={"displayname": 3}, features="x", userid=None)

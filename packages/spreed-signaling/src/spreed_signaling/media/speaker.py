@@ -85,7 +85,8 @@ class Speaker:
     ) -> None:
         self.session_id = participant.session_id
         self.participant = participant
-        """The latest that is known of this participant."""
+        """The latest that is known of this participant: read it anew each time. Names
+        may come later: HPB 2.0.2 at times tells of the call before the member."""
         self._on_listen = on_listen
         self._on_stop = on_stop
         self._chunks: deque[AudioChunk] = deque()

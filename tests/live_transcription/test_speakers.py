@@ -18,7 +18,8 @@ from kyutai_stream import AuthError, Capabilities, CapacityError
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 from live_transcription.backlog import Backlog
-from live_transcription.speakers import LAST_WORDS_S, SpeakerFeed
+from live_transcription.dictation import LAST_WORDS_S
+from live_transcription.speakers import SpeakerFeed
 from spreed_signaling.media import AudioChunk
 
 RATE = 24_000
@@ -127,7 +128,8 @@ class Scene:
 
 
 def counters(feed: SpeakerFeed) -> tuple[int, float, float]:
-    return feed.gaps, round(feed.gap_s, 6), round(feed.dropped_s, 6)
+    losses = feed.losses
+    return losses.gaps, round(losses.gap_s, 6), round(losses.dropped_s, 6)
 
 
 async def test_the_first_sound_is_heard() -> None:
@@ -145,7 +147,7 @@ async def test_everything_is_heard_in_order_across_a_failure() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scene.feed.run)
         scene.microphone.say(10)
-        await scene.until(lambda: scene.feed.errors == 1)
+        await scene.until(lambda: scene.feed.losses.errors == 1)
         # It waits to be opened again.
         scene.microphone.say(10)
         await scene.until(scene.all_heard)
@@ -186,9 +188,9 @@ async def test_a_session_that_fails_takes_little_with_it() -> None:
     heard = scene.heard()
     assert np.all(np.diff(heard) > 0)
     missing_s = scene.microphone.said * FRAME / RATE - len(heard) / RATE
-    assert 0 < missing_s <= scene.feed.gap_s + 1e-6
+    assert 0 < missing_s <= scene.feed.losses.gap_s + 1e-6
     assert missing_s < 5.0
-    assert scene.feed.dropped_s == 0
+    assert scene.feed.losses.dropped_s == 0
 
 
 async def test_an_overflow_is_counted_exactly() -> None:
@@ -196,7 +198,7 @@ async def test_an_overflow_is_counted_exactly() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scene.feed.run)
         scene.microphone.say(0.08)
-        await scene.until(lambda: scene.feed.errors == 1)
+        await scene.until(lambda: scene.feed.losses.errors == 1)
         scene.microphone.say(130)
         last = scene.microphone.said * FRAME - 1
         await scene.until_heard(last)
@@ -219,9 +221,9 @@ async def test_a_recogniser_that_goes_away_later_is_waited_for_less_long() -> No
         last = scene.microphone.said * FRAME - 1
         await scene.until_heard(last)
         scene.microphone.stop()
-    missing_s = scene.feed.dropped_s
+    missing_s = scene.feed.losses.dropped_s
     assert missing_s > 10
-    assert scene.feed.gap_s == pytest.approx(missing_s)
+    assert scene.feed.losses.gap_s == pytest.approx(missing_s)
     distinct = len(np.unique(scene.heard()))
     assert distinct == scene.microphone.said * FRAME - round(missing_s * RATE)
 
@@ -243,9 +245,9 @@ async def test_a_recogniser_that_stops_reading_is_waited_for_and_left() -> None:
         await scene.feed.run()
     assert len(scene.heard()) == 5 * FRAME
     # No more than four seconds were with the session.
-    assert scene.feed.dropped_s == pytest.approx(16, abs=0.2)
+    assert scene.feed.losses.dropped_s == pytest.approx(16, abs=0.2)
     # Nor did it tell what became of those: they count as missing all the same.
-    assert scene.feed.gap_s == pytest.approx(20, abs=0.4)
+    assert scene.feed.losses.gap_s == pytest.approx(20, abs=0.4)
 
 
 async def test_audio_of_the_old_language_stays_there() -> None:

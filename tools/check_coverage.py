@@ -21,6 +21,7 @@ PURE = [
     "packages/kyutai-stream/src/kyutai_stream/transcript.py",
     "apps/live-transcription/src/live_transcription/captions.py",
     "apps/live-transcription/src/live_transcription/gate.py",
+    "apps/live-transcription/src/live_transcription/lanes.py",
     "apps/live-transcription/src/live_transcription/readers.py",
 ]
 TESTS = [

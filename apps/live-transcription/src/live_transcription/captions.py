@@ -21,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import Factory, define, field, frozen
+from attrs import field, frozen
+
+from .lanes import Chunk, Lane
 
 __all__ = ["CaptionMessage", "CaptionPolicy", "CaptionRules"]
 
@@ -159,88 +161,6 @@ class CaptionPolicy:
             self._outgoing += view.advance(now)
 
 
-@frozen(kw_only=True)
-class _Chunk:
-    text: str
-    lang_id: str
-
-
-@define
-class _Lane:
-    """What one reader has seen, and will see, of one speaker."""
-
-    finals: list[_Chunk] = Factory(list)
-    """Complete chunks not sent yet."""
-    pending: _Chunk | None = None
-    """Newest text of the open sentence that was not sent yet."""
-    shown: _Chunk | None = None
-    """The unfinished chunk on the reader's screen."""
-    text: str = ""
-    """All of the open sentence so far."""
-    committed: str = ""
-    """Begin of it that was closed early to pass on the floor."""
-    partial_at: float = float("-inf")
-    """When the last partial was sent."""
-    waiting_since: float | None = None
-    active_at: float = float("-inf")
-    """When the speaker last said something new."""
-
-    def rest(self, text: str) -> str:
-        """The part of the open sentence that is not closed yet."""
-        if self.committed and text.startswith(self.committed):
-            return text[len(self.committed) :].strip()
-        return text
-
-    def grow(self, text: str, lang_id: str, now: float) -> None:
-        rest = self.rest(text)
-        newest = self.pending or self.shown
-        known = "" if newest is None else newest.text
-        # Not longer: unchanged, or it would take words back.
-        if len(rest) <= len(known) or not rest.startswith(known):
-            return
-        self.text = text
-        self.pending = _Chunk(text=rest, lang_id=lang_id)
-        self._touched(now)
-
-    def finish(self, text: str, lang_id: str, now: float) -> None:
-        rest = self.rest(text)
-        if rest:
-            self._complete(_Chunk(text=rest, lang_id=lang_id), now)
-        else:
-            self.give_up(now)
-
-    def give_up(self, now: float) -> None:
-        self._complete(self.pending or self.shown, now)
-
-    def commit(self) -> _Chunk | None:
-        """Close the open chunk; the sentence goes on in a new one."""
-        newest = self.pending or self.shown
-        self.pending = self.shown = None
-        self.committed = self.text
-        return newest
-
-    @property
-    def open(self) -> bool:
-        """Whether an unfinished chunk is on the screen or about to be."""
-        return self.shown is not None or self.pending is not None
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self.finals) or self.pending is not None
-
-    def _complete(self, chunk: _Chunk | None, now: float) -> None:
-        self.text = self.committed = ""
-        self.pending = None
-        if chunk is not None:
-            self.finals.append(chunk)
-            self._touched(now)
-
-    def _touched(self, now: float) -> None:
-        self.active_at = now
-        if self.waiting_since is None:
-            self.waiting_since = now
-
-
 class _View:
     """One reader's caption box: who has the floor, and who waits."""
 
@@ -248,10 +168,10 @@ class _View:
         self._reader = reader
         self._rules = rules
         self._holder: str | None = None
-        self.lanes: dict[str, _Lane] = {}
+        self.lanes: dict[str, Lane] = {}
 
-    def lane(self, speaker: str) -> _Lane:
-        return self.lanes.setdefault(speaker, _Lane())
+    def lane(self, speaker: str) -> Lane:
+        return self.lanes.setdefault(speaker, Lane())
 
     def advance(self, now: float) -> list[CaptionMessage]:
         messages: list[CaptionMessage] = []
@@ -337,7 +257,7 @@ class _View:
         chunk = self.lanes[speaker].commit()
         return [] if chunk is None else [self._message(speaker, chunk, final=True)]
 
-    def _message(self, speaker: str, chunk: _Chunk, *, final: bool) -> CaptionMessage:
+    def _message(self, speaker: str, chunk: Chunk, *, final: bool) -> CaptionMessage:
         return CaptionMessage(
             reader_session_id=self._reader,
             speaker_session_id=speaker,

@@ -35,38 +35,10 @@ def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI
         settings: From the environment.
         backend: A speech-to-text backend instead of the configured one.
     """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nextcloud = NextcloudLink(settings)
-        try:
-            async with anyio.create_task_group() as tasks:
-                supervisor = Supervisor(
-                    settings, tasks, ice_servers=nextcloud.ice_servers, backend=backend
-                )
-                app.state.services = Services(
-                    settings=settings,
-                    supervisor=supervisor,
-                    nextcloud=nextcloud,
-                    tasks=tasks,
-                )
-                tasks.start_soon(nextcloud.run)
-                for problem in supervisor.status()["problems"]:
-                    _log.warning("%s", problem)
-                try:
-                    yield
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await supervisor.close(SHUTDOWN_S)
-                    tasks.cancel_scope.cancel()
-        finally:
-            # Requests that were under way have ended or been cut off by now.
-            await nextcloud.close()
-
     app = FastAPI(
         title="live_transcription",
         version=settings.app_version,
-        lifespan=lifespan,
+        lifespan=lambda app: _running(app, settings, backend),
         # No pages for browsers.
         docs_url=None,
         redoc_url=None,
@@ -78,3 +50,34 @@ def create_app(settings: Settings, *, backend: Backend | None = None) -> FastAPI
         AppApiAuth, app_id=settings.app_id, app_secret=settings.app_secret
     )
     return app
+
+
+@asynccontextmanager
+async def _running(
+    app: FastAPI, settings: Settings, backend: Backend | None
+) -> AsyncIterator[None]:
+    """Run what the routes use; at the end bring out the last words."""
+    nextcloud = NextcloudLink(settings)
+    try:
+        async with anyio.create_task_group() as tasks:
+            supervisor = Supervisor(
+                settings, tasks, ice_servers=nextcloud.ice_servers, backend=backend
+            )
+            app.state.services = Services(
+                settings=settings,
+                supervisor=supervisor,
+                nextcloud=nextcloud,
+                tasks=tasks,
+            )
+            tasks.start_soon(nextcloud.run)
+            for problem in supervisor.status()["problems"]:
+                _log.warning("%s", problem)
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await supervisor.close(SHUTDOWN_S)
+                tasks.cancel_scope.cancel()
+    finally:
+        # Requests that were under way have ended or been cut off by now.
+        await nextcloud.close()

@@ -13,20 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-
-# nc_py_api ships no type information, so its re-exports count as private.
-from nc_py_api import (  # type: ignore[attr-defined]
-    AsyncNextcloudApp,
-    NextcloudException,
-)
 from nc_py_api.ex_app.defs import LogLvl
 
 from spreed_signaling.types import IceServer
 
 from .config import Settings
 from .logs import LogQueue
+from .ocs import NextcloudFailed, OcsClient
 
-__all__ = ["NextcloudFailed", "NextcloudLink", "parse_ice_servers"]
+__all__ = ["NextcloudLink", "parse_ice_servers"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,22 +35,6 @@ _ENABLING_S = 90.0
 _INIT_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _STATE_DELAYS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LOG_PAUSE_S = 0.2
-_GRACE_S = 1.0
-"""Seconds that a request under way gets when the app is told to stop."""
-_REFUSED = {401, 403, 404, 997, 998}
-
-
-class NextcloudFailed(Exception):
-    """A request to Nextcloud failed.
-
-    Args:
-        reason: What happened, for people.
-        refused: Whether Nextcloud answered and said no.
-    """
-
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
-        super().__init__(reason)
-        self.refused = refused
 
 
 class NextcloudLink:
@@ -67,14 +46,17 @@ class NextcloudLink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clients: dict[float, AsyncNextcloudApp] = {}
+        self._ocs = OcsClient(settings)
         self._enabled: bool | None = None
         self._told = False
         self._changed = anyio.Event()
         self._reporting = False
         self.logs = LogQueue()
-        self.last_error = ""
+
+    @property
+    def last_error(self) -> str:
         """Why the last request failed, in plain words; empty if it did not."""
+        return self._ocs.last_error
 
     @property
     def enabled(self) -> bool | None:
@@ -127,7 +109,7 @@ class NextcloudLink:
             for delay_s in _INIT_DELAYS_S:
                 await anyio.sleep(delay_s)
                 try:
-                    await self._call(_ENABLING_S, lambda nc: nc.set_init_status(100))
+                    await self._ocs.ask(_ENABLING_S, lambda nc: nc.set_init_status(100))
                 except NextcloudFailed as exc:
                     _log.warning("reporting the finished start failed: %s", exc)
                     if exc.refused:
@@ -148,7 +130,9 @@ class NextcloudLink:
         if self._settings.ice_servers is not None:
             return self._settings.ice_servers
         try:
-            data = await self._call(_SHORT_S, lambda nc: nc.ocs("GET", _TALK_SETTINGS))
+            data = await self._ocs.ask(
+                _SHORT_S, lambda nc: nc.ocs("GET", _TALK_SETTINGS)
+            )
         except NextcloudFailed as exc:
             # Some releases of Talk refuse it; most installations work without.
             _log.info("no STUN and TURN servers from Nextcloud: %s", exc)
@@ -163,7 +147,7 @@ class NextcloudLink:
             await anyio.sleep(_STATE_DELAYS_S[min(attempt, last)])
             attempt += 1
             try:
-                state = await self._call(_SHORT_S, lambda nc: nc.ocs("GET", _STATE))
+                state = await self._ocs.ask(_SHORT_S, lambda nc: nc.ocs("GET", _STATE))
             except NextcloudFailed as exc:
                 if exc.refused:
                     _log.info("Nextcloud does not know this app yet: %s", exc)
@@ -189,105 +173,18 @@ class NextcloudLink:
     async def _send_log(self, level: int, text: str) -> None:
         # nc_py_api swallows failures here; stdout has the line anyway.
         try:
-            await self._call(
+            await self._ocs.ask(
                 _SHORT_S, lambda nc: nc.log(LogLvl(level), text, fast_send=True)
             )
         except NextcloudFailed as exc:
             _log.info("a line for Nextcloud's log was lost: %s", exc)
-
-    async def _call(
-        self, limit_s: float, request: Callable[[AsyncNextcloudApp], Any]
-    ) -> Any:
-        """Run one request; every failure comes out as `NextcloudFailed`."""
-        try:
-            answer = await _bounded(request, self._client(limit_s), limit_s)
-        except NextcloudFailed as exc:
-            self.last_error = str(exc)
-            raise
-        except TimeoutError as exc:
-            self.last_error = f"no answer within {limit_s:g} s"
-            raise NextcloudFailed(self.last_error) from exc
-        except NextcloudException as exc:
-            self.last_error = f"HTTP or OCS status {exc.status_code} {exc.reason}"
-            refused = exc.status_code in _REFUSED
-            raise NextcloudFailed(self.last_error, refused=refused) from exc
-        except Exception as exc:
-            # niquests, urllib3 and json have trees of their own without a base.
-            self.last_error = f"not reachable ({type(exc).__name__})"
-            raise NextcloudFailed(self.last_error) from exc
-        self.last_error = ""
-        return answer
-
-    def _client(self, limit_s: float) -> AsyncNextcloudApp:
-        settings = self._settings
-        if settings.nextcloud_url is None:
-            raise NextcloudFailed("NEXTCLOUD_URL is not set")
-        if limit_s not in self._clients:
-            # Everything given, so that it reads nothing from the environment.
-            make: Any = AsyncNextcloudApp
-            self._clients[limit_s] = make(
-                nextcloud_url=settings.nextcloud_url,
-                app_id=settings.app_id,
-                app_version=settings.app_version,
-                app_secret=settings.app_secret,
-                aa_version=settings.aa_version,
-                npa_timeout=round(limit_s),
-                npa_nc_cert=not settings.skip_cert_verify,
-            )
-        return self._clients[limit_s]
 
     async def close(self) -> None:
         """Close connections, after every task that uses them has ended; bounded.
 
         Also works in a cancelled scope.
         """
-        # nc_py_api has no public way.
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2.0):
-            for client in self._clients.values():
-                adapters: list[Any] = [
-                    client._session.adapter,
-                    client._session.adapter_dav,
-                ]
-                for adapter in adapters:
-                    await adapter.close()
-        self._clients.clear()
-
-
-async def _bounded(
-    request: Callable[[AsyncNextcloudApp], Any],
-    client: AsyncNextcloudApp,
-    limit_s: float,
-) -> Any:
-    """Run a request within a time, and to its end if we are cancelled meanwhile.
-
-    niquests leaves the socket of a cancelled request open, so an ordinary one may
-    finish before a shutdown goes on; one that hangs is cut off.
-    """
-    answer: Any = None
-    failure: Exception | None = None
-    finished = anyio.Event()
-    scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + limit_s)
-
-    async def run() -> None:
-        nonlocal answer, failure
-        with scope:
-            try:
-                answer = await request(client)
-            except Exception as exc:
-                failure = exc
-        finished.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        try:
-            await finished.wait()
-        finally:
-            scope.deadline = min(scope.deadline, anyio.current_time() + _GRACE_S)
-    if failure is not None:
-        raise failure
-    if scope.cancelled_caught:
-        raise TimeoutError
-    return answer
+        await self._ocs.close()
 
 
 def parse_ice_servers(data: Any) -> tuple[IceServer, ...]:

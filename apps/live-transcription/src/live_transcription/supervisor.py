@@ -15,16 +15,17 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from kyutai_stream import Backend, KyutaiStreamError, get_backend
-from kyutai_stream.registry import DEFAULT_BACKEND
+from kyutai_stream import Backend
 from spreed_signaling import IceServer, SignalingError
 from spreed_signaling.protocol.backoff import retry_delays
 
-from .call import CallServices, LiveCall
+from .call import LiveCall
 from .config import Settings
 from .gate import Gate
 from .intent import CallIntent
 from .languages import supported
+from .recogniser import Recogniser
+from .services import CallServices
 from .waking import Waker
 
 __all__ = ["CaptionsRefused", "Supervisor"]
@@ -73,7 +74,7 @@ class Supervisor:
         self._settings = settings
         self._tasks = tasks
         self._ice_servers = ice_servers
-        self._backend = backend
+        self._recogniser = Recogniser(settings, backend)
         self._waker = Waker(tasks)
         self._places = anyio.CapacityLimiter(settings.max_speakers)
         self._entries: dict[str, _Entry] = {}
@@ -107,7 +108,7 @@ class Supervisor:
             entry.call.set_language(language)
         if entry.failed:
             entry.again.set()
-            self._waker.wake(self._load_backend())
+            self._waker.wake(self._recogniser.load())
         entry.call.retry_now()
 
     def disable(self, room_token: str, nc_session_id: str) -> None:
@@ -143,7 +144,7 @@ class Supervisor:
         """Return how everything is doing, in plain words."""
         return {
             "problems": self._problems(),
-            "backend": self._describe_backend(),
+            "backend": self._recogniser.status(),
             "speakers": {
                 "transcribed": self._places.borrowed_tokens,
                 "waiting": self._places.statistics().tasks_waiting,
@@ -201,24 +202,10 @@ class Supervisor:
             raise CaptionsRefused(missing)
         if not self._accepting:
             raise CaptionsRefused("the app is disabled in Nextcloud")
-        try:
-            return self._load_backend()
-        except KyutaiStreamError as exc:
-            raise CaptionsRefused(f"LT_STT_BACKEND: {exc}") from exc
-
-    def _load_backend(self) -> Backend:
-        if self._backend is None:
-            name = self._settings.stt_backend
-            if name is None:
-                _log.warning(
-                    "LT_STT_BACKEND is not set: %r shows who speaks, not what",
-                    DEFAULT_BACKEND,
-                )
-            config: dict[str, Any] = {}
-            if name is not None:
-                config = self._settings.stt_config()
-            self._backend = get_backend(name or DEFAULT_BACKEND, **config)
-        return self._backend
+        problem = self._recogniser.problem()
+        if problem is not None:
+            raise CaptionsRefused(problem)
+        return self._recogniser.load()
 
     def _language(self, room_token: str, lang_id: str | None) -> str:
         if lang_id is None or supported(lang_id):
@@ -281,29 +268,11 @@ class Supervisor:
             entry.call.end("nobody asked again")
 
     def _problems(self) -> list[str]:
-        missing = self._settings.missing()
-        found = [] if missing is None else [missing]
-        try:
-            self._load_backend()
-        except KyutaiStreamError as exc:
-            found.append(f"LT_STT_BACKEND: {exc}")
-        return found + list(self._settings.problems)
-
-    def _describe_backend(self) -> dict[str, Any]:
-        name = self._settings.stt_backend or DEFAULT_BACKEND
-        hint = ""
-        if self._settings.stt_backend is None:
-            hint = "LT_STT_BACKEND is not set: captions show who speaks, not what"
-        try:
-            backend = self._load_backend()
-        except KyutaiStreamError as exc:
-            return {"name": name, "error": str(exc), "description": "", "hint": hint}
-        return {
-            "name": backend.name,
-            "error": "",
-            "description": backend.description,
-            "hint": hint,
-        }
+        found = [self._settings.missing(), self._recogniser.problem()]
+        return [
+            *(problem for problem in found if problem is not None),
+            *self._settings.problems,
+        ]
 
     def _describe(self, entry: _Entry) -> dict[str, Any]:
         status = entry.call.status()

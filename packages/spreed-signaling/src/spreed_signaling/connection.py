@@ -7,12 +7,14 @@ keeps the one timer. Foreign exceptions become ours here and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -169,18 +171,43 @@ async def drive(
     """
     ends: list[SignalingError] = []
 
-    async def read() -> None:
-        try:
-            async for frame in websocket:
-                session.receive(frame, anyio.current_time())
-                deliver()
-                wake.set()
-            ends.append(_lost(websocket))
-        except ConnectionClosed:
-            ends.append(_lost(websocket))
+    async def until_end(part: Callable[[], Awaitable[SignalingError]]) -> None:
+        ends.append(await part())
         tasks.cancel_scope.cancel()
 
-    async def pump() -> None:
+    try:
+        async with open_task_group() as tasks:
+            read = functools.partial(_read, websocket, session, wake, deliver)
+            tasks.start_soon(until_end, read)
+            await until_end(functools.partial(_pump, websocket, session, wake, deliver))
+    finally:
+        await close_connection(websocket)
+    return ends[0]
+
+
+async def _read(
+    websocket: ClientConnection,
+    session: SignalingSession,
+    wake: Signal,
+    deliver: Callable[[], None],
+) -> SignalingError:
+    """Hand frames to the session until there are no more; returns why."""
+    with contextlib.suppress(ConnectionClosed):
+        async for frame in websocket:
+            session.receive(frame, anyio.current_time())
+            deliver()
+            wake.set()
+    return _lost(websocket)
+
+
+async def _pump(
+    websocket: ClientConnection,
+    session: SignalingSession,
+    wake: Signal,
+    deliver: Callable[[], None],
+) -> SignalingError:
+    """Send, and keep the session's time, until it is enough; returns why."""
+    try:
         while not session.close_requested():
             await _send_all(websocket, session)
             await wake.wait(session.deadline())
@@ -188,20 +215,9 @@ async def drive(
             deliver()
         # A goodbye queued last still goes out.
         await _send_all(websocket, session)
-        ends.append(ConnectionLost("closed by us"))
-        tasks.cancel_scope.cancel()
-
-    try:
-        async with open_task_group() as tasks:
-            tasks.start_soon(read)
-            try:
-                await pump()
-            except (ConnectionClosed, TimeoutError):
-                ends.append(_lost(websocket))
-                tasks.cancel_scope.cancel()
-    finally:
-        await close_connection(websocket)
-    return ends[0]
+    except (ConnectionClosed, TimeoutError):
+        return _lost(websocket)
+    return ConnectionLost("closed by us")
 
 
 async def _send_all(websocket: ClientConnection, session: SignalingSession) -> None:

@@ -7,15 +7,11 @@ import json
 import pytest
 from rich.console import Console
 
+from live_transcription.demo.output import DemoStatus, Output
+from live_transcription.demo.plain import JsonOutput, PlainOutput
 from live_transcription.demo.report import CaptionRecord, SummaryRecord, TalkerScore
-from live_transcription.demo.screen import (
-    DemoStatus,
-    JsonOutput,
-    Output,
-    PlainOutput,
-    TerminalOutput,
-    choose_output,
-)
+from live_transcription.demo.screen import choose_output
+from live_transcription.demo.terminal import TerminalOutput
 
 STATUS = DemoStatus(
     signaling="real",

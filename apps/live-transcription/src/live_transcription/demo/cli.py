@@ -36,10 +36,11 @@ from .options import (
     Voice,
     VoiceChoice,
 )
+from .output import DemoStatus, Output
 from .page import CaptionPage
 from .recogniser import Recogniser, choose_recogniser
 from .report import Collector
-from .screen import DemoStatus, Output, choose_output
+from .screen import choose_output
 from .stage import DemoFailed, Stage, open_stage
 from .tones import tone_clips
 

@@ -99,15 +99,19 @@ async def perform(
                 on_voice(talker.name, talker.audio.first_voiced_at)
         show(speaker, text, final, lang)
 
-    reader = Reader(stage, note_and_show)
     play = _Play(
         stage=stage,
         talkers=talkers,
-        reader=reader,
+        reader=Reader(stage, note_and_show),
         timing=timing,
         complete=complete,
         step=step,
     )
+    return await _attended(play)
+
+
+async def _attended(play: _Play) -> Performance:
+    """Run the play with everybody in the call; then all leave."""
     outcome: list[Performance] = []
     failures: list[Exception] = []
     async with anyio.create_task_group() as tasks:
@@ -120,9 +124,9 @@ async def perform(
                 failures.append(exc)
             tasks.cancel_scope.cancel()
 
-        for talker in talkers:
-            tasks.start_soon(talker.attend, stage)
-        tasks.start_soon(reader.attend)
+        for talker in play.talkers:
+            tasks.start_soon(talker.attend, play.stage)
+        tasks.start_soon(play.reader.attend)
         tasks.start_soon(attend)
     if failures:
         raise failures[0]

@@ -37,6 +37,8 @@ _STOP_GRACE_S = 1.5
 
 _LOG_LINES = 40
 
+_VERSION = "3.0.0"
+
 
 class DemoFailed(Exception):
     """The demo cannot go on; the text says why and what to do."""
@@ -134,13 +136,7 @@ async def run_exapp(
     port, secret = _free_port(), secrets.token_hex(32)
     variables = {
         **environment,
-        "APP_ID": "live_transcription",
-        "APP_SECRET": secret,
-        "APP_VERSION": "3.0.0",
-        "APP_HOST": "127.0.0.1",
-        "APP_PORT": str(port),
-        "AA_VERSION": "5.0.2",
-        "NEXTCLOUD_URL": nextcloud.url,
+        **_deployed(nextcloud, port, secret),
         "LT_HPB_URL": hpb_url,
         "LT_INTERNAL_SECRET": internal_secret,
         "LT_STT_BACKEND": backend,
@@ -159,7 +155,7 @@ async def run_exapp(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_keep_log, process, log)
             nextcloud.register_exapp(
-                url=f"http://127.0.0.1:{port}", secret=secret, version="3.0.0"
+                url=f"http://127.0.0.1:{port}", secret=secret, version=_VERSION
             )
             await _deploy(nextcloud, process, log)
             try:
@@ -169,6 +165,19 @@ async def run_exapp(
                 tasks.cancel_scope.cancel()
     finally:
         await _stop(process)
+
+
+def _deployed(nextcloud: StandInNextcloud, port: int, secret: str) -> dict[str, str]:
+    """The variables that AppAPI sets when it deploys an ExApp."""
+    return {
+        "APP_ID": "live_transcription",
+        "APP_SECRET": secret,
+        "APP_VERSION": _VERSION,
+        "APP_HOST": "127.0.0.1",
+        "APP_PORT": str(port),
+        "AA_VERSION": "5.0.2",
+        "NEXTCLOUD_URL": nextcloud.url,
+    }
 
 
 async def _deploy(

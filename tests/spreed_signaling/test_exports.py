@@ -73,10 +73,11 @@ def test_the_reference_names_what_is_public() -> None:
                 continue
             home = getattr(value, "__module__", module.__name__)
             places = {home, f"{home}.{name}", f"{module.__name__}.{name}"}
-            package = home.rpartition("._")[0]
-            if package and name in importlib.import_module(package).__all__:
-                # A package shows what it exports from its private modules.
-                places.add(package)
+            package = home.rpartition(".")[0]
+            holder = importlib.import_module(package or home)
+            if name in getattr(holder, "__all__", ()):
+                # The page of a package shows what its modules give it.
+                places.add(holder.__name__)
             assert places & shown, f"{name} of {home} is on no page"
 
 

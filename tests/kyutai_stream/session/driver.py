@@ -249,8 +249,8 @@ class Driver:
         for begin in range(0, len(samples), step):
             piece = samples[begin : begin + step]
             if self.try_push:
-                self.machine.make_room(len(piece) / SAMPLE_RATE)
-            self.machine.admit(piece, self.next_media, 0.0, self.now)
+                self.machine.intake.make_room(len(piece) / SAMPLE_RATE)
+            self.machine.intake.admit(piece, self.next_media, 0.0, self.now)
             self._pieces.append((self.next_media, len(piece), bool(piece[0] >= LOUD)))
             self.pushed += len(piece)
             self.next_media += len(piece) / SAMPLE_RATE
@@ -259,7 +259,7 @@ class Driver:
 
     def end(self, within_s: float = 60.0) -> None:
         """End the input and wait for the session to be over."""
-        self.machine.end_input(self.now)
+        self.machine.intake.end_input(self.now)
         deadline = self.now + within_s
         while not self.over and self.now < deadline:
             self.wait(PIECE_S)
@@ -379,7 +379,7 @@ class Driver:
         fresh = self.machine.events()
         self.events += fresh
         self.times += [self.now] * len(fresh)
-        for mark_id in self.machine.fulfilled():
+        for mark_id in self.machine.intake.fulfilled():
             self.fulfilled[mark_id] = self.now
 
     # -- what came of it -------------------------------------------------------------

@@ -160,7 +160,7 @@ class TestIdle:
     def test_a_flush_meanwhile_needs_no_connection(self) -> None:
         driver = Driver()
         driver.quiet(65.0)
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.wait(0.1)
         assert mark in driver.fulfilled
         assert len(driver.attempts) == 1
@@ -194,7 +194,7 @@ class TestEnd:
         driver = Driver()
         driver.frozen = True
         driver.say("ba be bi bo bu")
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         ended = driver.now
         while not driver.over and driver.now < ended + 100:
             driver.wait(0.1)
@@ -213,7 +213,7 @@ class TestEnd:
 
     def test_with_nothing_said_no_connection_is_waited_for(self) -> None:
         driver = Driver(starts_in_s=1e6)
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         assert driver.machine.connect_due(driver.now) is None
 
     def test_a_recogniser_that_does_not_get_on_is_left(self) -> None:
@@ -221,7 +221,7 @@ class TestEnd:
         driver.say("ba be")
         driver.frozen = True
         driver.say("bi")
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         ended = driver.now
         while not driver.over and driver.now < ended + 100:
             driver.wait(0.1)
@@ -234,7 +234,7 @@ class TestEnd:
     def test_before_the_first_connection_there_is_more_time(self) -> None:
         driver = Driver(up=False)
         driver.say("ba")
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         ended = driver.now
         assert driver.machine.end_due == pytest.approx(ended + 120.0)
         while not driver.over and driver.now < ended + 200:
@@ -257,8 +257,8 @@ class TestEnd:
     def test_ending_twice_is_ending_once(self) -> None:
         driver = Driver()
         driver.say("ba")
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         driver.wait(0.05)
-        driver.machine.end_input(driver.now)
+        driver.machine.intake.end_input(driver.now)
         driver.end()
         assert driver.asked.count("AskFlush") == 1

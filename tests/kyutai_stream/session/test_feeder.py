@@ -70,7 +70,7 @@ class TestFlush:
     def test_a_flush_is_asked_for_and_told(self) -> None:
         driver = Driver()
         driver.say("ba", gap_s=0.0)
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.wait(0.05)
         assert set(driver.fulfilled) == {mark}
         assert driver.text == "ba"
@@ -79,7 +79,7 @@ class TestFlush:
         driver = Driver()
         driver.say("ba")
         for _ in range(3):
-            driver.machine.request_flush()
+            driver.machine.intake.request_flush()
         driver.wait(0.1)
         assert set(driver.fulfilled) == {1, 2, 3}
         assert driver.asked == ["AskFlush"]
@@ -88,9 +88,9 @@ class TestFlush:
         driver = Driver()
         driver.say("ba")
         driver.frozen = True
-        first = driver.machine.request_flush()
+        first = driver.machine.intake.request_flush()
         driver.wait(0.2)
-        second = driver.machine.request_flush()
+        second = driver.machine.intake.request_flush()
         driver.wait(0.2)
         assert driver.fulfilled == {}
         driver.frozen = False
@@ -101,7 +101,7 @@ class TestFlush:
     def test_it_covers_what_was_pushed_before_and_nothing_after(self) -> None:
         driver = Driver(reads=False)
         driver.say("ba", live=False)
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.say("be", live=False)
         driver.reads = True
         driver.wait(0.05)
@@ -114,7 +114,7 @@ class TestFlush:
     def test_quiet_that_is_skipped_ends_at_the_mark(self) -> None:
         driver = Driver(reads=False, options=SessionOptions(send_window=64))
         driver.say("ba", gap_s=2.0, live=False)
-        driver.machine.request_flush()
+        driver.machine.intake.request_flush()
         end = driver.pushed
         driver.quiet(3.0, live=False)
         driver.say("be", live=False)
@@ -134,7 +134,7 @@ class TestFlush:
         driver = Driver()
         driver.say("ba")
         driver.frozen = True
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.wait(0.2)
         driver.lose()
         driver.frozen = False
@@ -147,7 +147,7 @@ class TestFlush:
         driver = Driver()
         driver.say("ba")
         driver.frozen = True
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.wait(0.1)
         driver.lose()
         driver.frozen = False
@@ -157,13 +157,13 @@ class TestFlush:
     def test_without_a_connection_it_waits(self) -> None:
         driver = Driver(up=False)
         driver.say("ba")
-        driver.machine.request_flush()
+        driver.machine.intake.request_flush()
         driver.wait(1.0)
         assert driver.fulfilled == {}
 
     def test_but_where_nothing_was_pushed_it_is_done_at_once(self) -> None:
         driver = Driver(up=False)
-        mark = driver.machine.request_flush()
+        mark = driver.machine.intake.request_flush()
         driver.wait(0.1)
         assert set(driver.fulfilled) == {mark}
 

@@ -38,7 +38,7 @@ class TestVoice:
         machine = SessionMachine("test", SessionOptions(), None, 0.0)
         machine.connecting()
         machine.receive(Ready(capabilities=OWN_ENDPOINTS), 0.0)
-        machine.admit(np.full(96_000, 0.1, dtype=np.float32), 10.0, 0.0, 0.0)
+        machine.intake.admit(np.full(96_000, 0.1, dtype=np.float32), 10.0, 0.0, 0.0)
         while isinstance(machine.next_action(0.0), Send):
             machine.sent(0.0)
             frames = machine.metrics(0.0).server_lag_s / FRAME_S

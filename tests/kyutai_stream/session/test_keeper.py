@@ -218,7 +218,7 @@ class TestTooMuch:
         driver = self.overflowing()
         driver.capabilities = evolve(KYUTAI, self_flushing=True)
         driver.say("ba", gap_s=0.0)
-        driver.machine.request_flush()
+        driver.machine.intake.request_flush()
         driver.wait(0.1)
         self.overflow(driver)
         (gap,) = driver.gaps
@@ -237,15 +237,15 @@ class TestTooMuch:
 
     def test_pushing_with_patience_loses_nothing(self) -> None:
         driver = Driver(up=False, try_push=False)
-        assert driver.machine.has_room(10_000.0)
+        assert driver.machine.intake.has_room(10_000.0)
         driver.noise(29.5)
-        assert driver.machine.has_room(0.5)
-        assert not driver.machine.has_room(0.6)
+        assert driver.machine.intake.has_room(0.5)
+        assert not driver.machine.intake.has_room(0.6)
 
     def test_room_is_told(self) -> None:
         options = SessionOptions(replay_s=5.0, cold_start_s=2.0)
         driver = Driver(up=False, try_push=False, options=options)
         driver.noise(7.0)
-        assert driver.machine.make_room(0.9)
-        assert not driver.machine.make_room(1.5)
-        assert driver.machine.make_room(0.9)
+        assert driver.machine.intake.make_room(0.9)
+        assert not driver.machine.intake.make_room(1.5)
+        assert driver.machine.intake.make_room(0.9)

@@ -85,7 +85,7 @@ class TestHalfOpen:
         driver = Driver(capabilities=NO_ACKS)
         driver.say("ba")
         driver.frozen = True
-        driver.machine.request_flush()
+        driver.machine.intake.request_flush()
         driver.wait(9.9)
         assert driver.failures == []
         driver.wait(0.5)
@@ -135,7 +135,7 @@ class TestResets:
         # A burst: sound enough to suspect it, before there was time to.
         driver.frozen = True
         driver.noise(2.5, live=False)
-        driver.machine.request_flush()
+        driver.machine.intake.request_flush()
         driver.wait(20.0)
         assert driver.asked[:2] == ["AskFlush", "AskReset"]
         assert driver.failures[0] == "the recogniser did not confirm a reset"

@@ -84,7 +84,7 @@ def test_a_connection_may_narrow_the_capabilities() -> None:
 
 def test_the_resamplers_lag_is_taken_off_the_media_time() -> None:
     machine = SessionMachine("test", SessionOptions())
-    machine.admit(np.full(2400, 0.1, dtype=np.float32), 5.0, 0.001, 0.0)
+    machine.intake.admit(np.full(2400, 0.1, dtype=np.float32), 5.0, 0.001, 0.0)
     machine.end(1.0)
     gap = machine.events()[0]
     assert getattr(gap, "start", None) == pytest.approx(4.999)

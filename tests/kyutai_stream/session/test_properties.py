@@ -84,7 +84,7 @@ def play(driver: Driver, script: list[Step]) -> Driver:
             case "slow":
                 driver.starts_in_s = much * 5
             case "flush":
-                driver.machine.request_flush()
+                driver.machine.intake.request_flush()
     driver.wait(driver.starts_in_s + 6.0)
     driver.end()
     return driver

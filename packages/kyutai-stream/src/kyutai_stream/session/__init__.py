@@ -13,7 +13,7 @@ from ..backend import Backend, Capabilities, ConnectRequest
 from ..errors import ConfigError
 from ..events import SessionEvent
 from ..registry import get_backend
-from ._machine import Samples
+from ._intake import Samples
 from ._shell import Runner
 from .metrics import SessionMetrics
 from .options import SessionOptions
@@ -42,7 +42,7 @@ class Session:
         self._resampler: Resampler | None = None
         if self._format.sample_rate != MODEL_RATE:
             self._resampler = Resampler(self._format.sample_rate, MODEL_RATE)
-            runner.machine.align(self._resampler.longest_lag_s)
+            runner.machine.intake.align(self._resampler.longest_lag_s)
         self._ended = False
         self._pushing = anyio.ResourceGuard("pushing to")
         self._reading = anyio.ResourceGuard("iterating over")
@@ -110,7 +110,7 @@ class Session:
         """
         mono = self._checked(samples)
         duration_s = len(mono) / self._format.sample_rate
-        had_room = self._runner.machine.make_room(duration_s)
+        had_room = self._runner.machine.intake.make_room(duration_s)
         for piece, at in _pieces(mono, media_time, self._format.sample_rate):
             self._put(piece, at)
         return had_room
@@ -197,7 +197,7 @@ class Session:
         if not len(samples):
             return
         now = anyio.current_time()
-        self._runner.machine.admit(samples, media_time, lag_s, now)
+        self._runner.machine.intake.admit(samples, media_time, lag_s, now)
         self._runner.audio_came()
 
 

@@ -88,6 +88,6 @@ class Restarts:
 
 def _restart(link: Link, now: float, *, reset: bool) -> Action:
     if reset and link.capabilities.resettable:
-        link.asked_reset(now)
+        link.debts.asked_reset(now)
         return AskReset()
     return Leave(why=Leaving.RESTART)

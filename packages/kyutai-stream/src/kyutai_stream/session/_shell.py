@@ -68,17 +68,17 @@ class Runner:
 
     async def wait_for_room(self, duration_s: float) -> None:
         """Wait until so much audio may be pushed or the session is over."""
-        while not (self.finished or self.machine.has_room(duration_s)):
+        while not (self.finished or self.machine.intake.has_room(duration_s)):
             await self._room.wait()
 
     def audio_came(self) -> None:
         """Note that audio was admitted."""
-        if self.machine.has_work:
+        if self.machine.intake.has_work:
             self._work.notify()
 
     async def flush(self, timeout_s: float) -> bool:
         """Ask for the words so far and wait; whether they came in time."""
-        mark_id = self.machine.request_flush()
+        mark_id = self.machine.intake.request_flush()
         self._flushes[mark_id] = done = anyio.Event()
         self._work.notify()
         try:
@@ -93,7 +93,7 @@ class Runner:
     def end_input(self) -> None:
         """Note that no audio follows."""
         now = anyio.current_time()
-        self.machine.end_input(now)
+        self.machine.intake.end_input(now)
         self._work.notify()
         if self._opening is None:
             return
@@ -270,7 +270,7 @@ class Runner:
             self.machine.excuse(anyio.current_time())
 
     def _release_flushes(self) -> None:
-        for mark_id in self.machine.fulfilled():
+        for mark_id in self.machine.intake.fulfilled():
             done = self._flushes.get(mark_id)
             if done is not None:
                 self._flushed.add(mark_id)

@@ -273,6 +273,7 @@ class Gateway:
             model=upstream.model,
             capabilities=upstream.backend.capabilities,
             now=began,
+            step_took=self.metrics.step_delay.add,
         )
         shell = StreamShell(
             receive=receive,
@@ -281,7 +282,6 @@ class Gateway:
             machine=machine,
             upstream=upstream,
             rules=self._rules,
-            step_delay=self.metrics.step_delay,
             first_word=getattr(upstream, "first_word", None),
         )
         self._streams[number] = shell

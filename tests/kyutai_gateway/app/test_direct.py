@@ -129,7 +129,7 @@ async def test_a_client_that_does_not_read_stops_the_model(
     )
 
 
-@pytest.mark.parametrize("where", ["binary", "event"])
+@pytest.mark.parametrize("where", ["binary", "events"])
 async def test_a_bug_is_told_and_survived(
     where: str, bench: Open, hear: Hear, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,18 @@ async def test_without_acks(bench: Open, spoken: Utterance, hear: Hear) -> None:
     assert of(messages, "flushed") == [{"type": "flushed", "id": 3, "epoch": 0}]
 
 
+async def test_the_pace_is_kept_when_nobody_says_anything(bench: Open) -> None:
+    """A model without steps gets three frames in 80 ms, also when none comes."""
+    moshi = FakeMoshiServer(STT_2_6B, keep_audio=True)
+    opened = bench(moshi=moshi, model="stt-2.6b-en")
+    async with opened as it, it.connect() as socket:
+        await socket.recv()
+        await socket.send(bytes(100 * 7680))
+        await anyio.sleep(2.5)
+        # A second of silence was first, and 25 frames need not wait.
+        assert len(moshi.connections[0].audio) == 112 * 1920
+
+
 async def test_a_reset_loses_no_word(
     bench: Open, spoken: Utterance, hear: Hear
 ) -> None:

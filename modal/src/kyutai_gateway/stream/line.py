@@ -84,17 +84,8 @@ class _Epoch:
     """Of each frame on its way: the client's samples in it, and when it went."""
     processed: int = 0
     """Frames."""
-    samples: int = 0
-    """Samples of the client among them."""
     unmapped: int = 0
     """Samples of the client that went last and are not in the timeline yet."""
-
-    def went(self, own: int) -> None:
-        """Note a frame that went upstream with so many samples of the client."""
-        self.unmapped += own
-        if own < FRAME_SAMPLES:
-            self.map()
-            self.timeline.append(FRAME_SAMPLES - own, kind=SpanKind.SILENCE)
 
     def map(self) -> None:
         """Bring the timeline up to date: only words and silence need it."""
@@ -112,13 +103,18 @@ class Line:
 
     def __init__(self, rules: StreamRules, capabilities: Capabilities) -> None:
         self._rules = rules
-        self._queue: deque[tuple[Frame, int] | Mark] = deque()
+        self.queue: deque[tuple[Frame, int] | Mark] = deque()
+        """What waits: frames, with their samples of the client, and marks."""
         self._pending: deque[tuple[int, Mark]] = deque()
         self._resets: deque[int | None] = deque()
         self._tokens = 0
         # The first is being heard, the last is being sent.
         self._epochs = deque([_new_epoch(0)])
         self._untouched = True
+        self.epoch = 0
+        """Number of the epoch that is being heard."""
+        self.samples = 0
+        """Samples of the client in this epoch that were processed."""
         self.received = 0
         """Samples of the client in whole frames, queued or gone."""
         self.processed = 0
@@ -142,18 +138,13 @@ class Line:
     def connected(self, capabilities: Capabilities) -> None:
         """Begin with the model's connection: some want to hear silence first."""
         self.begin(capabilities)
-        self._queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
+        self.queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
 
     # -- from the client -----------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """Frames and marks in the queue."""
-        return len(self._queue)
-
     def push(self, frame: Frame, own: int = FRAME_SAMPLES) -> None:
         """Queue a frame of which the first `own` samples are the client's."""
-        self._queue.append((frame, own))
+        self.queue.append((frame, own))
         self.received += own
         self._untouched = False
 
@@ -163,31 +154,38 @@ class Line:
         No silence is added where no audio came since the last mark.
         """
         if not self._untouched:
-            self._queue.extend([(SILENCE, 0)] * self._flush_frames)
+            self.queue.extend([(SILENCE, 0)] * self._flush_frames)
             self._untouched = True
-        self._queue.append(mark)
+        self.queue.append(mark)
 
     # -- to the model --------------------------------------------------------------
 
     def next(self, now: float) -> Action | None:
         """Take what is to be done upstream now; None for nothing."""
         self.retry_at = None
-        if not self._queue:
+        if not self.queue:
             return None
-        entry = self._queue[0]
+        entry = self.queue[0]
         if isinstance(entry, Mark):
-            self._queue.popleft()
+            self.queue.popleft()
             return self._reached(entry)
-        if not self._may_send(now):
-            return None
-        self._queue.popleft()
+        epoch = self._epochs[-1]
         frame, own = entry
-        self._goes(own, now)
+        if self._acks:
+            if self.in_flight >= self._rules.window_frames:
+                return None
+            self.in_flight += 1
+            epoch.flying.append((own, now))
+        elif not self._in_pace(now):
+            return None
+        self.queue.popleft()
+        epoch.unmapped += own
+        if own < FRAME_SAMPLES:
+            epoch.map()
+            epoch.timeline.append(FRAME_SAMPLES - own, kind=SpanKind.SILENCE)
         return frame
 
-    def _may_send(self, now: float) -> bool:
-        if self._acks:
-            return self.in_flight < self._rules.window_frames
+    def _in_pace(self, now: float) -> bool:
         wait_s = self._pace.wait_s(0, now)
         if wait_s:
             self.retry_at = now + wait_s
@@ -199,30 +197,13 @@ class Line:
         if mark.kind is MarkKind.RESET:
             self._resets.append(mark.id)
             self._epochs.append(_new_epoch(self._epochs[-1].number + 1))
-            self._queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
+            self.queue.extendleft([(SILENCE, 0)] * self._prefix_frames)
             return RESET
         self._tokens += 1
         self._pending.append((self._tokens, mark))
         return FlushRequest(token=self._tokens)
 
-    def _goes(self, own: int, now: float) -> None:
-        epoch = self._epochs[-1]
-        epoch.went(own)
-        if self._acks:
-            self.in_flight += 1
-            epoch.flying.append((own, now))
-
     # -- from the model ------------------------------------------------------------
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch that is being heard."""
-        return self._epochs[0].number
-
-    @property
-    def samples(self) -> int:
-        """Client samples of this epoch that were processed."""
-        return self._epochs[0].samples
 
     def step(self, frames_processed: int) -> float | None:
         """Note that so many frames of this epoch are done.
@@ -235,7 +216,7 @@ class Line:
         while epoch.processed < frames_processed and epoch.flying:
             own, sent_at = epoch.flying.popleft()
             epoch.processed += 1
-            epoch.samples += own
+            self.samples += own
             self.processed += own
             self.in_flight -= 1
         return sent_at
@@ -257,6 +238,7 @@ class Line:
         """Go on to the next epoch; returns the client's number for the reset."""
         gone = self._epochs.popleft()
         self.in_flight -= len(gone.flying)
+        self.epoch, self.samples = self._epochs[0].number, 0
         return self._resets.popleft()
 
     @property

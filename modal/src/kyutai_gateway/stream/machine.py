@@ -12,13 +12,13 @@ do the same. Each is bounded: audio that is owed steps gets them, or the stream 
 **Reset.** On a drained pause only, as a wipe in mid-speech costs many seconds of text:
 the stream is flushed first, and `Init` stands in line behind the silence.
 
-**Pause.** The words of a step come after it, so `vad_end` waits for them a moment; a
-word in that time means that the pause has not begun.
+What the model hears is told by `narrator.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import frozen
@@ -41,13 +41,12 @@ from kyutai_stream.backend import (
     Word,
     WordEnd,
 )
-from kyutai_stream.core import SAMPLE_RATE
 
 from . import messages
 from .audio import BadAudio, Intake
 from .line import KEEPALIVE, Action, Line, Mark, MarkKind
 from .messages import CLOSE_CODES, Code
-from .pauses import PauseRule
+from .narrator import Narrator
 from .rules import StreamRules
 from .timers import NEVER, Timers
 
@@ -74,47 +73,49 @@ class StreamMachine:
         model: Name of the model, for `ready`.
         capabilities: What the model is expected to be able to do.
         now: Seconds, when the stream was accepted.
+        step_took: Called for each step with the seconds since its frame was sent.
     """
 
     def __init__(
-        self, rules: StreamRules, *, model: str, capabilities: Capabilities, now: float
+        self,
+        rules: StreamRules,
+        *,
+        model: str,
+        capabilities: Capabilities,
+        now: float,
+        step_took: Callable[[float], None] | None = None,
     ) -> None:
         self._rules = rules
         self._model = model
         self._timers = Timers(rules, now)
         self._intake = Intake()
         self._line = Line(rules, capabilities)
-        self._pauses = PauseRule()
-        self._horizons = False
-        self._ack: Progress | None = None
-        self._paused_at = 0.0
-        self._acks = False
         self._ready = False
         self._finishing = False
         # Answers that wait for `ready`, which comes first.
         self._early: list[str] = []
+        self.outbox: deque[str] = deque()
+        """Messages for the client, in order."""
+        self.ending: Ending | None = None
+        """Set once, when the stream is over; the outbox is still to be sent."""
+        self._narrator = Narrator(
+            rules=rules,
+            intake=self._intake,
+            line=self._line,
+            timers=self._timers,
+            outbox=self.outbox,
+            step_took=step_took,
+        )
         self._handlers: dict[type, Any] = {
-            Progress: self._progress,
-            Pause: self._pause,
-            Word: self._word,
-            WordEnd: self._word_end,
+            Progress: self._narrator.progress,
+            Pause: self._narrator.pause,
+            Word: self._narrator.word,
+            WordEnd: self._narrator.word_end,
             Flushed: self._flushed,
             WasReset: self._was_reset,
             Ready: self._begin,
             Draining: self._upstream_drains,
         }
-        self.outbox: deque[str] = deque()
-        """Messages for the client, in order."""
-        self.ending: Ending | None = None
-        """Set once, when the stream is over; the outbox is still to be sent."""
-        self.hurry = False
-        """Set when something is due soon that was not before; cleared by whoever
-        has looked at `deadline`."""
-        self.words = 0
-        """Words told so far."""
-        self.step_delays: deque[float] = deque(maxlen=64)
-        """Seconds from a frame's way upstream to its step, of the last steps; whoever
-        keeps statistics empties it."""
 
     # -- what the shell asks -------------------------------------------------------
 
@@ -124,17 +125,26 @@ class StreamMachine:
         return self._intake.samples
 
     @property
+    def words(self) -> int:
+        """Words told so far."""
+        return self._narrator.words
+
+    @property
+    def hurry(self) -> bool:
+        """Whether something is due soon that was not before; see `calm`."""
+        return self._timers.hurry
+
+    @property
     def full(self) -> bool:
         """Whether the client should not be read for now."""
         rules, untold = self._rules, len(self.outbox) + len(self._early)
-        return (
-            self._line.waiting >= rules.queue_frames or untold >= rules.outbox_messages
-        )
+        waiting = len(self._line.queue)
+        return waiting >= rules.queue_frames or untold >= rules.outbox_messages
 
     @property
     def has_work(self) -> bool:
         """Whether `next_action` may have something, but for a keepalive."""
-        return self._line.waiting > 0
+        return bool(self._line.queue)
 
     @property
     def deadline(self) -> float:
@@ -143,20 +153,22 @@ class StreamMachine:
         due = self._timers.deadline
         return due if retry_at is None else min(due, retry_at)
 
+    def calm(self) -> None:
+        """Forget the hurry: somebody has looked at `deadline`."""
+        self._timers.hurry = False
+
     def next_action(self, now: float) -> Action | None:
         """Take what is to be done upstream now; None for nothing."""
         if self.ending is not None or not self._ready:
             return None
-        idle = not self._line.in_flight
         action = self._line.next(now)
         if action is None:
-            self.hurry = self.hurry or self._line.retry_at is not None
+            if self._line.retry_at is not None:
+                self._timers.hurry = True
             if now < self._timers.keepalive:
                 return None
             action = KEEPALIVE
-        self._timers.sent(now)
-        if idle and self._line.in_flight:
-            self._timers.owed(now, True)
+        self._timers.sent(now, owes=self._line.in_flight > 0)
         return action
 
     # -- the client ----------------------------------------------------------------
@@ -214,9 +226,13 @@ class StreamMachine:
 
     def event(self, event: object, now: float) -> None:
         """Take an event of the connection upstream."""
-        if self.ending is None:
+        self.events((event,), now)
+
+    def events(self, events: Iterable[object], now: float) -> None:
+        """Take events of the connection upstream, until the stream ends."""
+        for event in events:
             handler = self._handlers.get(type(event))
-            if handler is not None:
+            if handler is not None and self.ending is None:
                 handler(event, now)
 
     def upstream_failed(self, error: KyutaiStreamError | None) -> None:
@@ -252,7 +268,7 @@ class StreamMachine:
             return
         if retryable is None:
             retryable = code != "bad_audio"
-        self._settle()
+        self._narrator.settle()
         self.outbox.append(messages.error(code, message, retryable=retryable))
         self.ending = Ending(close=close or CLOSE_CODES[code], reason=code)
 
@@ -287,7 +303,7 @@ class StreamMachine:
             return
         timers = self._timers
         if now >= timers.vad:
-            self._tell_pause()
+            self._narrator.tell_pause()
         if now >= timers.ping:
             timers.ping = now + self._rules.ping_s
             self.outbox.append(messages.PING)
@@ -351,8 +367,7 @@ class StreamMachine:
     def _begin(self, event: Ready, now: float) -> None:
         able = event.capabilities
         self._ready = True
-        self._acks = able.acks
-        self._horizons = bool(able.pause_horizons_s)
+        self._narrator.begin(able)
         self._line.connected(able)
         self._timers.ready(now, able.keepalive_interval_s)
         self.outbox.append(messages.ready(self._model, able))
@@ -361,49 +376,8 @@ class StreamMachine:
         if self._timers.close != NEVER:
             self._drained()
 
-    def _progress(self, event: Progress, now: float) -> None:
-        self._settle()
-        sent_at = self._line.step(event.frames_processed)
-        if sent_at is not None:
-            self.step_delays.append(now - sent_at)
-        self._timers.owed(now, self._line.in_flight > 0)
-        if not self._acks:
-            return
-        if self._horizons:
-            # Its probabilities come next.
-            self._ack = event
-        else:
-            self._tell_ack(())
-
-    def _pause(self, event: Pause, now: float) -> None:
-        if self._ack is not None:
-            self._ack = None
-            self._tell_ack(event.probabilities)
-        if self._pauses.step(event.probabilities):
-            self._paused_at = self._line.samples / SAMPLE_RATE
-            self._timers.vad = now + self._rules.words_follow_s
-            self.hurry = True
-
-    def _word(self, event: Word, now: float) -> None:
-        self._settle_ack()
-        # The pause that was about to be told has not begun yet.
-        self._timers.vad = NEVER
-        self._timers.voiced(now)
-        self._pauses.word()
-        self.words += 1
-        line = self._line
-        start = line.client_s(event.start)
-        text = messages.token(line.epoch, event.index, event.text, start)
-        self.outbox.append(text)
-
-    def _word_end(self, event: WordEnd, now: float) -> None:
-        self._settle_ack()
-        line = self._line
-        end = line.client_s(event.end)
-        self.outbox.append(messages.word_end(line.epoch, event.index, end))
-
     def _flushed(self, event: Flushed, now: float) -> None:
-        self._settle()
+        self._narrator.settle()
         for mark in self._line.flushed(event.token):
             match mark.kind:
                 case MarkKind.FLUSH:
@@ -418,34 +392,14 @@ class StreamMachine:
                     return
 
     def _was_reset(self, event: WasReset, now: float) -> None:
-        self._settle()
+        self._narrator.settle()
         if not self._line.expects_reset:
             self.upstream_failed(None)
             return
         number = self._line.was_reset()
-        self._pauses = PauseRule()
+        self._narrator.begin_epoch()
         self._timers.owed(now, self._line.in_flight > 0)
         self.outbox.append(messages.was_reset(number, self._line.epoch))
 
     def _upstream_drains(self, event: Draining, now: float) -> None:
         self.drain(event.deadline_s, now)
-
-    def _settle(self) -> None:
-        """Say what waited for something that did not come."""
-        self._settle_ack()
-        if self._timers.vad != NEVER:
-            self._tell_pause()
-
-    def _settle_ack(self) -> None:
-        if self._ack is not None:
-            self._ack = None
-            self._tell_ack(())
-
-    def _tell_ack(self, probabilities: tuple[float, ...]) -> None:
-        line = self._line
-        lag = self._intake.samples - line.processed
-        self.outbox.append(messages.ack(line.epoch, line.samples, lag, probabilities))
-
-    def _tell_pause(self) -> None:
-        self._timers.vad = NEVER
-        self.outbox.append(messages.vad_end(self._line.epoch, self._paused_at))

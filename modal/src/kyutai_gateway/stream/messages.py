@@ -135,7 +135,7 @@ def vad_end(epoch: int, at: float) -> str:
 
 def ack(epoch: int, samples: int, lag: int, probabilities: tuple[float, ...]) -> str:
     """How far the model is."""
-    prs = ",".join([f"{one:.3f}" for one in probabilities])
+    prs = ",".join(["%.3f"] * len(probabilities)) % probabilities
     return (
         f'{{"type":"ack","epoch":{epoch},"samples":{samples},'
         f'"lag":{lag},"prs":[{prs}]}}'

@@ -70,18 +70,17 @@ class Pusher:
         finally:
             self.since = None
 
-    def push_now(self) -> bool:
+    def push_now(self, now: float) -> bool:
         """Send frames as far as that does not wait; returns whether that was all."""
         if self.since is not None or self._action is not None:
             return True
-        machine, prompt = self._machine, self._prompt
-        while machine.has_work:
-            if prompt is None or not prompt.writable:
-                return False
-            action = machine.next_action(self._clock())
-            if action is None:
-                break
-            if not isinstance(action, np.ndarray):
+        prompt = self._prompt
+        while (action := self._machine.next_action(now)) is not None:
+            if (
+                prompt is None
+                or not isinstance(action, np.ndarray)
+                or not prompt.writable
+            ):
                 self._action = action
                 return False
             prompt.send_now(action)

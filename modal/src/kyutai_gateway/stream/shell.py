@@ -25,7 +25,6 @@ import anyio
 from kyutai_stream import Connection, ConnectRequest, KyutaiStreamError
 from kyutai_stream.backend import ConnectionEvent, PromptConnection
 
-from ..metrics import Histogram
 from ..upstream import Upstream, UpstreamState
 from .direct import Direct
 from .machine import Ending, StreamMachine
@@ -50,7 +49,6 @@ class StreamShell:
         upstream: The model server.
         rules: Bounds.
         direct: Where the server offers it: messages without a task.
-        step_delay: Counts the seconds from a frame's way upstream to its step.
         first_word: Called when the stream's first word came.
     """
 
@@ -63,12 +61,10 @@ class StreamShell:
         upstream: Upstream,
         rules: StreamRules,
         direct: Direct | None = None,
-        step_delay: Histogram | None = None,
         first_word: Callable[[], None] | None = None,
     ) -> None:
         self._direct = direct
         self._left = anyio.Event()
-        self._step_delay = step_delay
         self._first_word = first_word
         self._receive = receive
         self._machine = machine
@@ -169,15 +165,22 @@ class StreamShell:
 
     async def _tell(self) -> None:
         await self._teller.tell()
-        self._make_room()
+        self._look_around()
 
     async def _push(self) -> None:
         await self._pusher.push()
-        self._make_room()
+        self._look_around()
 
-    def _make_room(self) -> None:
-        if self._room is not None and not self._machine.full:
+    def _look_around(self) -> None:
+        """See whether what happened is of interest to somebody who waits."""
+        machine = self._machine
+        if self._room is not None and not machine.full:
             self._room.set()
+        if machine.hurry:
+            self._look_at_clock()
+        if self._first_word is not None and machine.words:
+            self._first_word()
+            self._first_word = None
 
     # -- the model -----------------------------------------------------------------
 
@@ -241,20 +244,7 @@ class StreamShell:
                 await self._teller.until_told()
             if machine.has_work:
                 await self._push()
-            if machine.hurry:
-                self._look_at_clock()
-            if machine.step_delays:
-                self._measure()
-
-    def _measure(self) -> None:
-        machine = self._machine
-        while machine.step_delays:
-            delay_s = machine.step_delays.popleft()
-            if self._step_delay is not None:
-                self._step_delay.add(delay_s)
-        if machine.words and self._first_word is not None:
-            self._first_word()
-            self._first_word = None
+            self._look_around()
 
     # -- at once ---------------------------------------------------------------------
 
@@ -262,8 +252,9 @@ class StreamShell:
         """Take a message where the event loop brings it, instead of a task."""
         machine = self._machine
         try:
-            machine.binary(data, self._clock())
-            self._do_now()
+            now = self._clock()
+            machine.binary(data, now)
+            self._do_now(now)
         except Exception as exc:
             self._broken(exc)
         return machine.ending is None and not machine.full
@@ -272,22 +263,17 @@ class StreamShell:
         """Take events where the event loop brings them, instead of a task."""
         machine = self._machine
         now = self._clock()
-        for event in events:
-            machine.event(event, now)
-        self._do_now()
-        if machine.hurry:
-            self._look_at_clock()
-        if machine.step_delays:
-            self._measure()
+        machine.events(events, now)
+        self._do_now(now)
         # With more to tell than the client takes, the model server is not read.
         return machine.ending is None and not machine.outbox
 
-    def _do_now(self) -> None:
+    def _do_now(self, now: float) -> None:
         """Hand on what does not wait, and leave the rest to a task."""
         machine = self._machine
-        pushed = not machine.has_work or self._pusher.push_now()
+        pushed = not machine.has_work or self._pusher.push_now(now)
         told = not (machine.outbox or machine.ending) or self._teller.tell_now()
-        self._make_room()
+        self._look_around()
         if not (pushed and told):
             self._left.set()
 
@@ -309,7 +295,7 @@ class StreamShell:
 
     def _look_at_clock(self) -> None:
         """See whether something is due sooner than the timer knows."""
-        self._machine.hurry = False
+        self._machine.calm()
         timer = self._timer
         if timer is not None and self._machine.deadline < timer.deadline:
             timer.deadline = self._machine.deadline

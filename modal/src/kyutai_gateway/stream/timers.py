@@ -35,6 +35,9 @@ class Timers:
         self.close = NEVER
         """When a draining stream ends whatever is missing."""
         self.keepalive = NEVER
+        self.hurry = False
+        """Whether something is due soon that was not before `deadline` was looked
+        at."""
         self._keepalive_s = NEVER
         self._heard: float | None = None
         self._voiced = now
@@ -58,9 +61,16 @@ class Timers:
         """Somebody spoke."""
         self._voiced = now
 
-    def sent(self, now: float) -> None:
-        """Something went upstream."""
+    def sent(self, now: float, *, owes: bool) -> None:
+        """Something went upstream; the model owes steps from then on, or none."""
         self.keepalive = now + self._keepalive_s
+        if owes and self._owed is None:
+            self._owed = now
+
+    def pause(self, at: float) -> None:
+        """A pause is to be told then."""
+        self.vad = at
+        self.hurry = True
 
     def owed(self, now: float, owes: bool) -> None:
         """The model owes steps from now on, or owes none any more."""

@@ -11,6 +11,7 @@ written twice.
 from __future__ import annotations
 
 import os
+import struct
 
 try:
     from websockets.speedups import apply_mask
@@ -22,7 +23,14 @@ __all__ = ["FrameSplitter", "frame"]
 BINARY, TEXT, CONTINUATION = 0x2, 0x1, 0x0
 FINAL = 0x80
 MASKED = 0x80
-KNOWN_OPCODES = frozenset({CONTINUATION, TEXT, BINARY, 0x8, 0x9, 0xA})
+WHOLE_BINARY = FINAL | BINARY
+OPCODES = (CONTINUATION, TEXT, BINARY, 0x8, 0x9, 0xA)
+KNOWN = frozenset(bit | opcode for bit in (0, FINAL) for opcode in OPCODES)
+"""What the first byte of a frame may be."""
+
+SHORT_HEAD = struct.Struct(">BB")
+LONG_HEAD = struct.Struct(">BBH")
+HUGE_HEAD = struct.Struct(">BBQ")
 
 
 def frame(payload: bytes, *, opcode: int = BINARY, masked: bool) -> bytes:
@@ -35,11 +43,11 @@ def frame(payload: bytes, *, opcode: int = BINARY, masked: bool) -> bytes:
     """
     length, bit = len(payload), MASKED if masked else 0
     if length < 126:
-        head = bytes((FINAL | opcode, bit | length))
+        head = SHORT_HEAD.pack(FINAL | opcode, bit | length)
     elif length < 65_536:
-        head = bytes((FINAL | opcode, bit | 126)) + length.to_bytes(2, "big")
+        head = LONG_HEAD.pack(FINAL | opcode, bit | 126, length)
     else:
-        head = bytes((FINAL | opcode, bit | 127)) + length.to_bytes(8, "big")
+        head = HUGE_HEAD.pack(FINAL | opcode, bit | 127, length)
     if not masked:
         return head + payload
     key = os.urandom(4)
@@ -59,7 +67,7 @@ class FrameSplitter:
     """
 
     def __init__(self, *, masked: bool, longest: int) -> None:
-        self._masked = masked
+        self._mask_bit = MASKED if masked else 0
         self._longest = longest
         self._rest = bytearray()
         self._wanted = 0
@@ -79,51 +87,56 @@ class FrameSplitter:
                 return []
             data, self._rest = bytes(self._rest), bytearray()
         pieces: list[tuple[bool, bytes]] = []
-        at = 0
-        while at < len(data):
-            end = len(data) if self._given_up else self._end(data, at)
-            if end is None or end > len(data):
+        at, size = 0, len(data)
+        while at < size:
+            begin, end = self._payload(data, at)
+            if end > size:
                 self._rest += data[at:]
                 # Not looked at before: long frames come in many small pieces.
-                self._wanted = end - at if end else len(self._rest) + 1
+                self._wanted = end - at
                 break
-            pieces.append(self._piece(data, at, end))
+            if data[at] != WHOLE_BINARY or self._fragmented or self._given_up:
+                self._pass(data[at])
+                pieces.append((False, data[at:end]))
+            elif self._mask_bit:
+                key = data[begin - 4 : begin]
+                pieces.append((True, apply_mask(data[begin:end], key)))
+            else:
+                pieces.append((True, data[begin:end]))
             at = end
         return pieces
 
-    def _end(self, data: bytes, at: int) -> int | None:
-        """Where the frame that begins at `at` ends; None if that is not known yet."""
-        if len(data) - at < 2:
-            return None
-        first, second = data[at], data[at + 1]
-        length, head = second & 0x7F, 2
+    def _payload(self, data: bytes, at: int) -> tuple[int, int]:
+        """Where the payload of the frame at `at` begins and ends.
+
+        While that is not known, it ends behind the data.
+        """
+        size, begin = len(data), at + 2
+        if self._given_up:
+            return at, size
+        if begin > size:
+            return at, size + 1
+        length = data[at + 1] & 0x7F
         if length >= 126:
-            head = 4 if length == 126 else 10
-            if len(data) - at < head:
-                return None
-            length = int.from_bytes(data[at + 2 : at + head], "big")
+            begin += 2 if length == 126 else 8
+            if begin > size:
+                return at, size + 1
+            length = int.from_bytes(data[at + 2 : begin], "big")
         if (
-            first & 0x70
-            or first & 0x0F not in KNOWN_OPCODES
-            or bool(second & MASKED) is not self._masked
+            data[at] not in KNOWN
+            or data[at + 1] & MASKED != self._mask_bit
             or length > self._longest
         ):
             self._given_up = True
-            return len(data)
-        return at + head + (4 if self._masked else 0) + length
+            return at, size
+        if self._mask_bit:
+            begin += 4
+        return begin, begin + length
 
-    def _piece(self, data: bytes, at: int, end: int) -> tuple[bool, bytes]:
-        first = data[at]
-        if first == FINAL | BINARY and not self._fragmented and not self._given_up:
-            length = data[at + 1] & 0x7F
-            begin = at + (2 if length < 126 else 4 if length == 126 else 10)
-            if not self._masked:
-                return True, data[begin:end]
-            key = data[begin : begin + 4]
-            return True, apply_mask(data[begin + 4 : end], key)
+    def _pass(self, first: int) -> None:
+        """Note a frame that the library gets, by its first byte."""
         opcode = first & 0x0F
         if opcode in (TEXT, BINARY):
             self._fragmented = not first & FINAL
         elif opcode == CONTINUATION and first & FINAL:
             self._fragmented = False
-        return False, data[at:end]

@@ -27,23 +27,32 @@ from kyutai_stream.wire.websocket import TEXT, FrameSplitter, frame
 __all__: list[str] = []
 
 LONGEST = 1 << 22
+READ_BYTES = 1 << 16
 
 
-class Side(asyncio.Protocol):
-    """One websocket after its handshake, at either end."""
+class Side(asyncio.BufferedProtocol):
+    """One websocket after its handshake, at either end.
+
+    Buffered, because for any other protocol asyncio allocates 256 KiB for each read.
+    """
 
     masked = False
     """Whether what comes is masked: the other side is a client."""
 
     def __init__(self) -> None:
         self._splitter = FrameSplitter(masked=self.masked, longest=LONGEST)
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self.open = False
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._buffer[:nbytes])
         if not self.open:
             head, _, data = data.partition(b"\r\n\r\n")
             self.handshake(head)

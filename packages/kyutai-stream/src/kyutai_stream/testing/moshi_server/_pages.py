@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from http import HTTPStatus
 
 from attrs import define, field
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Response
 
 from .options import Model
 
-__all__ = ["BUILD_INFO", "Metrics", "modules_info"]
+__all__ = ["BUILD_INFO", "Metrics", "as_page", "modules_info"]
 
 BUILD_INFO = json.dumps(
     {
@@ -89,3 +92,11 @@ class Metrics:
             *self.lengths.lines("asr_connection_num_steps"),
         ]
         return "\n".join(lines) + "\n"
+
+
+def as_page(socket: ServerConnection, kind: str, body: str) -> Response:
+    """A page as the answer to a request: its content type and its body."""
+    response = socket.respond(HTTPStatus.OK, body)
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = kind
+    return response

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from http import HTTPStatus
 from types import TracebackType
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import anyio
@@ -18,15 +16,18 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from ..tones import ToneRecogniser
-from ._engine import Engine
-from ._pages import BUILD_INFO, Metrics, modules_info
-from .connection import FakeConnection, WatchedConnection
-from .options import STEP_S, STT_1B, ConnectionPlan, Model, Recogniser, Timers
+from ._door import Door
+from ._limits import Limits
+from ._loop import ModelLoop
+from ._pages import BUILD_INFO, Metrics, as_page, modules_info
+from ._path import WatchedConnection
+from ._seat import Seat
+from .connection import FakeConnection
+from .options import STT_1B, ConnectionPlan, Model, Recogniser, Timers
 
 __all__ = ["FakeMoshiServer"]
 
 HOST = "127.0.0.1"
-KEY_HEADER = "kyutai-api-key"
 
 
 class FakeMoshiServer:
@@ -78,22 +79,21 @@ class FakeMoshiServer:
         """Handshakes refused: bad key, planned status, unknown path."""
         self.full = False
         """Answer every new connection with "no free channels"."""
-        self._plans = list(plans)
-        self._later = later or ConnectionPlan()
-        self._listen = listen
-        self._speed = speed
-        self._keys = frozenset(keys)
         self._timers = timers or Timers()
         self._keep_audio = keep_audio
-        self._path = path
         self._port = port
         # Whose sockets are not closed yet.
         self._live: set[FakeConnection] = set()
         self._sockets: WeakSet[WatchedConnection] = WeakSet()
         self._metrics = Metrics()
-        self._engine = self._new_engine()
-        self._wake = anyio.Event()
-        self._news = anyio.Event()
+        self._loop = ModelLoop(
+            model,
+            listen,
+            speed=speed,
+            idle_turn_s=self._timers.idle_turn_s,
+            metrics=self._metrics,
+        )
+        self._door = Door(path, keys, plans, later)
         self._listener: Server | None = None
         self._running: AbstractAsyncContextManager[None] | None = None
 
@@ -107,7 +107,7 @@ class FakeMoshiServer:
     @property
     def url(self) -> str:
         """Address of the stream: `ws://127.0.0.1:PORT/api/asr-streaming`."""
-        return f"ws://{HOST}:{self._port}{self._path}"
+        return f"ws://{HOST}:{self._port}{self._door.path}"
 
     @property
     def http_url(self) -> str:
@@ -117,28 +117,27 @@ class FakeMoshiServer:
     @property
     def used_slots(self) -> int:
         """Slots that are taken."""
-        return self._engine.used_slots
+        return self._loop.engine.used_slots
 
     @property
     def total_steps(self) -> int:
         """Steps of the model loop since the last (re)start."""
-        return self._engine.total_steps
+        return self._loop.engine.total_steps
 
     @property
     def speed(self) -> float:
         """How much faster than speech it works; may be set at any time."""
-        return self._speed
+        return self._loop.speed
 
     @speed.setter
     def speed(self, speed: float) -> None:
-        self._speed = speed
-        self._engine.step_s = _step_s(speed)
+        self._loop.speed = speed
 
     # What can be done to it, at any time
 
     def plan_next(self, *plans: ConnectionPlan) -> None:
         """Decide about the next connections, after those planned already."""
-        self._plans.extend(plans)
+        self._door.plans.extend(plans)
 
     def cut_all(self) -> None:
         """Abort the TCP connections of all clients."""
@@ -184,23 +183,23 @@ class FakeMoshiServer:
         # Those still in their handshake, too.
         for socket in list(self._sockets):
             socket.transport.abort()
-        self._engine.dead = True
+        self._loop.engine.dead = True
         await anyio.sleep(down_s)
-        self._engine = self._new_engine()
+        self._loop.renew()
         await self.start_listening()
 
     def wedge(self) -> None:
         """Let the model loop die: port and pages stay, slots fill, no Ready ever."""
-        self._engine.dead = True
+        self._loop.engine.dead = True
 
     def stall(self) -> None:
         """Let the model loop stand still; nothing is lost."""
-        self._engine.stalled = True
+        self._loop.engine.stalled = True
 
     def resume(self) -> None:
         """Let a stalled model loop go on."""
-        self._engine.resume(anyio.current_time())
-        self._changed()
+        self._loop.engine.resume(anyio.current_time())
+        self._loop.changed()
 
     async def wait_until(
         self, condition: Callable[[], bool], timeout_s: float = 10.0
@@ -214,8 +213,7 @@ class FakeMoshiServer:
             TimeoutError: If it does not come true in time.
         """
         with anyio.fail_after(timeout_s):
-            while not condition():
-                await self._news.wait()
+            await self._loop.wait_until(condition)
 
     # Running
 
@@ -240,7 +238,7 @@ class FakeMoshiServer:
     async def _run(self) -> AsyncIterator[None]:
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._model_loop)
+            tasks.start_soon(self._loop.run, self._deliver)
             await self.start_listening()
             try:
                 yield
@@ -265,120 +263,57 @@ class FakeMoshiServer:
             with anyio.move_on_after(5):
                 await listener.wait_closed()
 
-    async def _model_loop(self) -> None:
-        while True:
-            deadline = self._engine.deadline()
-            if deadline is not None and deadline <= anyio.current_time():
-                await anyio.lowlevel.checkpoint()
-            else:
-                with anyio.CancelScope(
-                    deadline=math.inf if deadline is None else deadline
-                ):
-                    await self._wake.wait()
-                    self._wake = anyio.Event()
-            engine = self._engine
-            steps = engine.total_steps
-            if engine.tick(anyio.current_time()):
-                for connection in self._live:
-                    connection.deliver()
-                self._tell()
-            if engine.total_steps > steps:
-                self._metrics.step_durations.observe(engine.step_s)
-
-    def _changed(self) -> None:
-        self._wake.set()
-        self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
-
-    def _new_engine(self) -> Engine:
-        return Engine(
-            self.model,
-            self._listen,
-            step_s=_step_s(self._speed),
-            idle_turn_s=self._timers.idle_turn_s,
-        )
+    def _deliver(self) -> None:
+        for connection in self._live:
+            connection.deliver()
 
     async def _answer(
         self, socket: ServerConnection, request: Request
     ) -> Response | None:
-        """Pages, credentials and planned refusals, before the handshake."""
-        if not isinstance(socket, WatchedConnection):
-            raise AssertionError("made by create_connection")
-        self._sockets.add(socket)
-        target = urlsplit(request.path)
-        page = self._page(target.path)
+        watched = _watched(socket)
+        self._sockets.add(watched)
+        page = self._page(urlsplit(request.path).path)
         if page is not None:
-            return _as_page(socket, *page)
-        if target.path != self._path:
+            return as_page(watched, *page)
+        refusal = await self._door.refusal(watched, request)
+        if refusal is not None:
             self.refused += 1
-            return socket.respond(HTTPStatus.NOT_FOUND, "")
-        plan = self._next_plan()
-        if plan.accept_delay_s:
-            await anyio.sleep(plan.accept_delay_s)
-        if plan.status is not None:
-            self.refused += 1
-            return socket.respond(HTTPStatus(plan.status), "")
-        # A header that is there wins, even if it is wrong.
-        query = parse_qs(target.query).get("auth_id", [""])[-1]
-        key = request.headers.get(KEY_HEADER, query)
-        if key not in self._keys:
-            self.refused += 1
-            return socket.respond(HTTPStatus.UNAUTHORIZED, "")
-        socket.plan = plan
-        return None
-
-    def _next_plan(self) -> ConnectionPlan:
-        return self._plans.pop(0) if self._plans else self._later
+        return refusal
 
     async def _serve(self, socket: ServerConnection) -> None:
-        if not isinstance(socket, WatchedConnection):
-            raise AssertionError("made by create_connection")
-        python = self.model.module == "PyBatchedAsr"
-        timers = self._timers
-        silent_s = timers.silent_s or (3 if python else 2) * timers.ping_s
+        watched = _watched(socket)
         connection = FakeConnection(
-            len(self.connections),
-            evolve(socket.plan, full=True) if self.full else socket.plan,
-            socket,
-            self._engine,
-            self._changed,
+            number=len(self.connections),
+            plan=evolve(watched.plan, full=True) if self.full else watched.plan,
+            socket=watched,
+            seat=Seat(self._loop.engine, self._loop.changed),
+            limits=Limits(self._timers, self.model, anyio.current_time()),
             keep_audio=self._keep_audio,
-            timers=(timers.ping_s, silent_s, timers.binary_s),
         )
         self.connections.append(connection)
         self._metrics.connects += 1
         self._live.add(connection)
-        self._tell()
+        self._loop.tell()
         try:
             await connection.run()
         finally:
             self._live.discard(connection)
         self._metrics.lengths.observe(connection.steps)
-        self._tell()
+        self._loop.tell()
 
     def _page(self, path: str) -> tuple[str, str] | None:
         match path:
             case "/api/build_info":
                 return "application/json", BUILD_INFO
             case "/api/modules_info":
-                body = modules_info(self.model, self._path, self.used_slots)
+                body = modules_info(self.model, self._door.path, self.used_slots)
                 return "application/json", body
             case "/metrics":
                 return "text/plain; version=0.0.4", self._metrics.text(self.used_slots)
         return None
 
 
-def _as_page(socket: ServerConnection, kind: str, body: str) -> Response:
-    response = socket.respond(HTTPStatus.OK, body)
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = kind
-    return response
-
-
-def _step_s(speed: float) -> float:
-    if speed <= 0:
-        raise ValueError("the speed must be positive; `stall` stops the model loop")
-    return STEP_S / speed
+def _watched(socket: ServerConnection) -> WatchedConnection:
+    if not isinstance(socket, WatchedConnection):
+        raise AssertionError("made by create_connection")
+    return socket

@@ -16,7 +16,22 @@ from ..errors import ConfigError
 from ..transcribe import OpenSource, file_source, microphone, raw_source
 from ..transcribe.files import STDIN
 from ._failures import explained, run
-from ._settings import BackendChoice, parse_setting
+from ._options import (
+    AsJson,
+    Channels,
+    Device,
+    File,
+    Language,
+    Mic,
+    Outputs,
+    Plain,
+    Rate,
+    Raw,
+    Speaker,
+    Strict,
+    chooses_backend,
+)
+from ._settings import BackendChoice
 
 __all__ = ["app"]
 
@@ -29,45 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Backend = Annotated[
-    str | None,
-    typer.Option(
-        "--backend",
-        "-b",
-        envvar="KYUTAI_STREAM_BACKEND",
-        help="Recogniser; `kyutai-stream backends` lists them.",
-    ),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(envvar="KYUTAI_STREAM_URL", help="Address of the server."),
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        envvar="KYUTAI_STREAM_API_KEY",
-        help="Key of the server; better set in the environment than typed.",
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Other setting of the backend."),
-]
-ModalWorkspace = Annotated[
-    str | None, typer.Option(envvar="MODAL_WORKSPACE", help="Workspace on Modal.")
-]
-ModalKey = Annotated[
-    str | None, typer.Option(envvar="MODAL_KEY", help="Id of Modal's proxy token.")
-]
-ModalSecret = Annotated[
-    str | None, typer.Option(envvar="MODAL_SECRET", help="Secret of that token.")
-]
-Language = Annotated[
-    str | None,
-    typer.Option("--language", "-l", help="What is spoken, such as `en` or `fr`."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.callback()
 def _common(
@@ -79,65 +55,26 @@ def _common(
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 
-def _choice(
-    ctx: typer.Context, backend: str | None, settings: list[str] | None
-) -> BackendChoice:
-    typed: dict[str, object] = {}
-    ambient: dict[str, object] = {}
-    for option, name in (
-        ("url", "url"),
-        ("api_key", "api_key"),
-        ("modal_workspace", "workspace"),
-        ("modal_key", "key"),
-        ("modal_secret", "secret"),
-    ):
-        value = ctx.params.get(option)
-        if value is None or value == "":
-            continue
-        source = ctx.get_parameter_source(option)
-        by_hand = source is not None and source.name == "COMMANDLINE"
-        (typed if by_hand else ambient)[name] = value
-    if "workspace" in typed:
-        # Typed now, it is meant rather than some address set long ago.
-        ambient.pop("url", None)
-    typed |= dict(parse_setting(text) for text in settings or [])
-    return BackendChoice(name=backend, typed=typed, ambient=ambient)
-
-
 @app.command()
+@chooses_backend
 def transcribe(
-    ctx: typer.Context,
-    file: Annotated[
-        str | None, typer.Argument(help="Audio or video file; - for standard input.")
-    ] = None,
-    mic: Annotated[
-        bool, typer.Option("--mic", help="Listen to the microphone.")
-    ] = False,
-    backend: Backend = None,
-    url: Url = None,
-    api_key: ApiKey = None,
-    modal_workspace: ModalWorkspace = None,
-    modal_key: ModalKey = None,
-    modal_secret: ModalSecret = None,
-    setting: Set = None,
+    file: File = None,
+    mic: Mic = False,
+    *,
+    choice: BackendChoice,
     language: Language = None,
-    speaker: Annotated[str, typer.Option(help="Name for WebVTT's voice tags.")] = "",
+    speaker: Speaker = "",
     pace: Annotated[
         float, typer.Option(help="1 as it was spoken, 0 as fast as possible.")
     ] = 0.0,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option("--output", "-o", help="Write .srt, .vtt, .jsonl or .txt, too."),
-    ] = None,
+    output: Outputs = None,
     as_json: AsJson = False,
-    plain: Annotated[bool, typer.Option(help="Plain lines, also when piped.")] = False,
-    strict: Annotated[bool, typer.Option(help="Exit with 1 after a gap.")] = False,
-    raw: Annotated[
-        str | None, typer.Option(help="Samples without header: f32le or s16le.")
-    ] = None,
-    rate: Annotated[int, typer.Option(help="With --raw: samples per second.")] = 24_000,
-    channels: Annotated[int, typer.Option(help="With --raw: channels.")] = 1,
-    device: Annotated[str | None, typer.Option(help="With --mic: which one.")] = None,
+    plain: Plain = False,
+    strict: Strict = False,
+    raw: Raw = None,
+    rate: Rate = 24_000,
+    channels: Channels = 1,
+    device: Device = None,
 ) -> None:
     """Print what is said in a file, on standard input or into the microphone.
 
@@ -148,7 +85,6 @@ def transcribe(
     from ._transcribe import transcribe as work
 
     with explained():
-        choice = _choice(ctx, backend, setting)
         format = _raw_format(raw, rate, channels)
         source = _source(file, mic=mic, device=device, format=format, pace=pace)
         for path in output or []:
@@ -205,15 +141,10 @@ def backends(as_json: AsJson = False) -> None:
 
 
 @app.command()
+@chooses_backend
 def doctor(
-    ctx: typer.Context,
-    backend: Backend = None,
-    url: Url = None,
-    api_key: ApiKey = None,
-    modal_workspace: ModalWorkspace = None,
-    modal_key: ModalKey = None,
-    modal_secret: ModalSecret = None,
-    setting: Set = None,
+    *,
+    choice: BackendChoice,
     language: Language = None,
     wait: Annotated[
         float, typer.Option(help="Seconds for a server to wake up.")
@@ -223,27 +154,20 @@ def doctor(
     """Look at a recogniser step by step and say what to do about what is wrong."""
     from ._doctor import examine
 
-    with explained():
-        choice = _choice(ctx, backend, setting)
     run(partial(examine, choice, language=language, wait_s=wait, as_json=as_json))
 
 
 @app.command()
+@chooses_backend
 def bench(
-    ctx: typer.Context,
     folder: Annotated[
         Path,
         typer.Argument(
             metavar="DIR", help="Recordings, each with its text beside it as .txt."
         ),
     ],
-    backend: Backend = None,
-    url: Url = None,
-    api_key: ApiKey = None,
-    modal_workspace: ModalWorkspace = None,
-    modal_key: ModalKey = None,
-    modal_secret: ModalSecret = None,
-    setting: Set = None,
+    *,
+    choice: BackendChoice,
     language: Language = None,
     pace: Annotated[
         float, typer.Option(help="1 as it was spoken; 0 measures no latencies.")
@@ -259,7 +183,7 @@ def bench(
     with explained():
         job = BenchJob(
             folder=folder,
-            backend=_choice(ctx, backend, setting).build(),
+            backend=choice.build(),
             language=language,
             pace=pace,
             hypotheses=hypotheses,

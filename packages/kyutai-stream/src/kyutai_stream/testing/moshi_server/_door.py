@@ -44,7 +44,7 @@ class Door:
     async def refusal(
         self, socket: WatchedConnection, request: Request
     ) -> Response | None:
-        """Why a handshake is refused; None lets it in, with its plan in `socket.plan`."""
+        """Refuse a handshake; None lets it in, with its plan in `socket.plan`."""
         target = urlsplit(request.path)
         if target.path != self.path:
             return socket.respond(HTTPStatus.NOT_FOUND, "")

@@ -7,12 +7,14 @@ import gc
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
     "Row",
+    "conclude",
     "descriptors",
     "percentile",
     "rss_kb",
@@ -78,6 +80,21 @@ def show(rows: Sequence[Row], *, as_json: bool) -> None:
             for cell, width in zip(column[1:], widths[1:], strict=True)
         ]
         print("  ".join(cells))
+
+
+def conclude(
+    rows: Sequence[Row], summary: Row, wrong: Sequence[str], *, as_json: bool
+) -> int:
+    """Print a soak and what is wrong with it; returns the exit status."""
+    if as_json:
+        show([*rows, summary], as_json=True)
+    else:
+        show(rows, as_json=False)
+        print()
+        show([summary], as_json=False)
+    for line in wrong:
+        print(f"WRONG: {line}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _cell(value: object) -> str:

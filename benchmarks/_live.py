@@ -8,8 +8,8 @@ import os
 import random
 import time
 import tracemalloc
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import anyio.lowlevel
@@ -100,68 +100,105 @@ def measure(job: LiveJob) -> list[Row]:
 
 
 async def _measure(job: LiveJob) -> list[Row]:
-    length_s = job.warm_up_s + job.seconds + 1.0
-    audio = ramp(length_s, job.source_rate)
+    audio = ramp(job.warm_up_s + job.seconds + 1.0, job.source_rate)
     harness_us = await _harness_us(job, audio)
     kb_per_session = await _kb_per_session(job, audio)
-    async with AsyncExitStack() as stack:
-        backends = [ProbeBackend(job.url, job.encoding) for _ in range(job.sessions)]
-        sessions = [await _opened(stack, job, backend) for backend in backends]
-        readers = await stack.enter_async_context(anyio.create_task_group())
-        for session in sessions:
-            readers.start_soon(_read, session)
-        microphones = [Microphone(session.try_push, job) for session in sessions]
-        begin = _speak(microphones, job, audio)
+    sampler = Sampler()
+    async with _party(job) as party:
+        begin = _speak(party.microphones, job, audio)
         await anyio.sleep_until(begin + job.warm_up_s)
-        cpu_s, waited_s = time.process_time(), waited_for_cpu_s()
-        encode_s = -sum(backend.encoder.cpu_s for backend in backends)
-        sampler = Sampler()
+        before = _Costs.now(party)
         if job.profile:
             sampler.start()
-        since = anyio.current_time()
         await anyio.sleep(job.seconds)
         sampler.stop()
-        until = anyio.current_time()
-        cpu_s = time.process_time() - cpu_s
-        waited_s = waited_for_cpu_s() - waited_s
-        encode_s += sum(backend.encoder.cpu_s for backend in backends)
-        metrics = [session.metrics for session in sessions]
-        readers.cancel_scope.cancel()
-    times, strict = [], []
-    for microphone, backend in zip(microphones, backends, strict=True):
-        window = [(at, when) for at, when in backend.sent if since <= when < until]
-        times += delays(window, microphone.pushed, job, RESAMPLER_SAMPLES)
-        strict += delays(window, microphone.pushed, job, 0)
-    session_s = job.sessions * (until - since)
-    cpu_us = cpu_s / session_s * 1e6
+        after = _Costs.now(party)
+        metrics = [session.metrics for session in party.sessions]
+    took_s = after.at - before.at
+    session_s = job.sessions * took_s
+    cpu_us = (after.cpu_s - before.cpu_s) / session_s * 1e6
     figures: Row = {
         "sessions": job.sessions,
         "source_rate": job.source_rate,
         "encoding": job.encoding,
-        "audio_s": round(until - since, 2),
-        "frames": len(times),
-        **_spread("frame_to_socket_ms", times),
-        "frame_to_socket_ms_max": max(times, default=0.0) * 1e3,
-        "source_to_socket_ms_p95": percentile(strict, 95) * 1e3,
+        "audio_s": round(took_s, 2),
+        **_latencies(party, job, before.at, after.at),
         "cpu_us_per_audio_s": cpu_us - harness_us,
-        "encoding_us_per_audio_s": encode_s / session_s * 1e6,
+        "encoding_us_per_audio_s": (after.encode_s - before.encode_s) / session_s * 1e6,
         "harness_us_per_audio_s": harness_us,
         "kb_per_session": kb_per_session,
         "words": sum(one.usage.words for one in metrics),
         "frames_of_silence": round(sum(one.usage.silence_s for one in metrics) / 0.08),
         "reconnects": sum(one.reconnects for one in metrics),
-        "no_cpu_ms_per_s": waited_s / (until - since) * 1e3,
+        "no_cpu_ms_per_s": (after.waited_s - before.waited_s) / took_s * 1e3,
         "load": round(os.getloadavg()[0], 2),
     }
     return [figures, *sampler.rows(cpu_us, job.profile)]
 
 
-async def _opened(
-    stack: AsyncExitStack, job: LiveJob, backend: ProbeBackend
-) -> Session:
-    form = AudioFormat(sample_rate=job.source_rate)
-    options = SessionOptions(input_format=form)
-    return await stack.enter_async_context(open_session(backend, options=options))
+@frozen(kw_only=True)
+class _Party:
+    """Sessions that are read, each with its microphone."""
+
+    backends: list[ProbeBackend]
+    sessions: list[Session]
+    microphones: list[Microphone]
+
+
+@asynccontextmanager
+async def _party(job: LiveJob) -> AsyncGenerator[_Party, None]:
+    options = SessionOptions(input_format=AudioFormat(sample_rate=job.source_rate))
+    async with AsyncExitStack() as stack:
+        backends = [ProbeBackend(job.url, job.encoding) for _ in range(job.sessions)]
+        sessions = [
+            await stack.enter_async_context(open_session(backend, options=options))
+            for backend in backends
+        ]
+        readers = await stack.enter_async_context(anyio.create_task_group())
+        for session in sessions:
+            readers.start_soon(_read, session)
+        yield _Party(
+            backends=backends,
+            sessions=sessions,
+            microphones=[Microphone(session.try_push, job) for session in sessions],
+        )
+        readers.cancel_scope.cancel()
+
+
+@frozen(kw_only=True)
+class _Costs:
+    """What this process has used so far, seconds."""
+
+    at: float
+    """On the loop's clock."""
+    cpu_s: float
+    waited_s: float
+    encode_s: float
+
+    @classmethod
+    def now(cls, party: _Party) -> _Costs:
+        return cls(
+            cpu_s=time.process_time(),
+            waited_s=waited_for_cpu_s(),
+            encode_s=sum(backend.encoder.cpu_s for backend in party.backends),
+            at=anyio.current_time(),
+        )
+
+
+def _latencies(party: _Party, job: LiveJob, since: float, until: float) -> Row:
+    """How long the frames took that were sent within a time."""
+    times: list[float] = []
+    strict: list[float] = []
+    for microphone, backend in zip(party.microphones, party.backends, strict=True):
+        window = [(at, when) for at, when in backend.sent if since <= when < until]
+        times += delays(window, microphone.pushed, job, RESAMPLER_SAMPLES)
+        strict += delays(window, microphone.pushed, job, 0)
+    return {
+        "frames": len(times),
+        **_spread("frame_to_socket_ms", times),
+        "frame_to_socket_ms_max": max(times, default=0.0) * 1e3,
+        "source_to_socket_ms_p95": percentile(strict, 95) * 1e3,
+    }
 
 
 async def _read(session: Session) -> None:
@@ -215,18 +252,11 @@ async def _speak_for(
     """Let sessions run for a while; returns the traced memory they hold then, kB."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    async with AsyncExitStack() as stack:
-        backends = [ProbeBackend(job.url, job.encoding) for _ in range(job.sessions)]
-        sessions = [await _opened(stack, job, backend) for backend in backends]
-        readers = await stack.enter_async_context(anyio.create_task_group())
-        for session in sessions:
-            readers.start_soon(_read, session)
-        microphones = [Microphone(session.try_push, job) for session in sessions]
+    async with _party(job) as party:
         part = audio[: round(seconds * job.source_rate)]
-        await anyio.sleep_until(_speak(microphones, job, part) + seconds)
+        await anyio.sleep_until(_speak(party.microphones, job, part) + seconds)
         gc.collect()
         held = tracemalloc.get_traced_memory()[0] - before
-        readers.cancel_scope.cancel()
     return held / 1000
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -176,6 +175,7 @@ async def measure(path: str, job: dict[str, Any]) -> dict[str, Any]:
     before_kb = rss_kb()
     ears = [Ear() for _ in job["offers"]]
     peers: list[SubscriberPeer] = []
+    profile = Sampler() if job["profile"] else None
     async with anyio.create_task_group() as tasks:
         answers = []
         for offer, ear in zip(job["offers"], ears, strict=True):
@@ -189,36 +189,47 @@ async def measure(path: str, job: dict[str, Any]) -> dict[str, Any]:
         with anyio.fail_after(60):
             while not all(ear.connected for ear in ears):  # noqa: ASYNC110  # no event
                 await anyio.sleep(0.05)
-        say("ready")
-        await anyio.sleep(job["warm_up_s"])
-        profile = Sampler() if job["profile"] else None
-        if profile is not None:
-            profile.start()
-        began, cpu = time.monotonic(), cpu_s()
-        await anyio.sleep(job["seconds"])
-        took, cpu = time.monotonic() - began, cpu_s() - cpu
-        if profile is not None:
-            profile.stop()
-        await anyio.to_thread.run_sync(sys.stdin.readline)
-        after_kb = rss_kb()
+        figures = await listen(job, ears, before_kb, profile)
         for peer in peers:
             await peer.close()
         tasks.cancel_scope.cancel()
-    cpu_us = cpu / took / len(ears) * 1e6
-    return {
-        "cpu_us_per_audio_s": cpu_us,
-        "kb_per_speaker": (after_kb - before_kb) / len(ears),
-        "samples": [ear.samples for ear in ears],
-        "concealed_ms": [ear.concealed_ms for ear in ears],
-        "clicks": [ear.clicks for ear in ears],
+    cpu_us = figures["cpu_us_per_audio_s"]
+    return figures | {
         "profile": [] if profile is None else profile.rows(cpu_us, 12),
     }
 
 
-def cpu_s() -> float:
-    """CPU time of all threads of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+async def listen(
+    job: dict[str, Any],
+    ears: list[Ear],
+    before_kb: float,
+    profile: Sampler | None = None,
+) -> dict[str, Any]:
+    """Say that everybody is connected, and measure until all was sent.
+
+    Args:
+        job: For its times.
+        ears: Of everybody.
+        before_kb: Memory before they came.
+        profile: Runs while the CPU is measured.
+    """
+    say("ready")
+    await anyio.sleep(job["warm_up_s"])
+    if profile is not None:
+        profile.start()
+    began, cpu_s = time.monotonic(), time.process_time()
+    await anyio.sleep(job["seconds"])
+    took, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
+    if profile is not None:
+        profile.stop()
+    await anyio.to_thread.run_sync(sys.stdin.readline)
+    return {
+        "cpu_us_per_audio_s": cpu_s / took / len(ears) * 1e6,
+        "kb_per_speaker": (rss_kb() - before_kb) / len(ears),
+        "samples": [ear.samples for ear in ears],
+        "concealed_ms": [ear.concealed_ms for ear in ears],
+        "clicks": [ear.clicks for ear in ears],
+    }
 
 
 def say(what: Iterable[Any]) -> None:

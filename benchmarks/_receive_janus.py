@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import fractions
-import importlib.util
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -21,8 +20,11 @@ from spreed_signaling.media import Call, Speaker
 from spreed_signaling.testing import Site, open_site
 from spreed_signaling.testing.real import RealServers
 
+from ._opus import TICKS
+from ._receive_case import why_not
+from ._receive_sender import PACKET_S
+
 __all__ = [
-    "PATHS",
     "EncodedTrack",
     "JanusCall",
     "join",
@@ -31,14 +33,7 @@ __all__ = [
     "take_speakers",
 ]
 
-PATHS = ("ours", "stock_soxr", "stock_resample_poly")
-"""Ways to receive that are compared."""
-
 ROOM = "demoroom"
-
-PACKET_S = 0.02
-
-TICKS = 960
 
 SPEAKING = InCallFlags.IN_CALL | InCallFlags.WITH_AUDIO
 
@@ -47,9 +42,10 @@ JOIN_S = 30.0
 
 def leave_out_missing(paths: list[str]) -> None:
     """Take a path out, and say so, whose library is not installed."""
-    if "stock_soxr" in paths and importlib.util.find_spec("soxr") is None:
-        print("soxr is not installed: its rows are left out", file=sys.stderr)
-        paths.remove("stock_soxr")
+    for path in list(paths):
+        if (reason := why_not(path)) is not None:
+            print(f"{path} is left out: {reason}", file=sys.stderr)
+            paths.remove(path)
 
 
 class EncodedTrack(MediaStreamTrack):

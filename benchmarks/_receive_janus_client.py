@@ -11,19 +11,17 @@ import importlib
 import json
 import random
 import sys
-import time
 from contextlib import aclosing
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from attrs import define, field
 
 from spreed_signaling.media import Call, Speaker
 from spreed_signaling.testing.real import own_host_addresses
 
 from ._figures import rss_kb
-from ._receive_client import Ear, cpu_s, say, with_resample_poly, with_soxr
+from ._receive_client import Ear, listen, say, with_resample_poly, with_soxr
 from ._receive_fitting import TakeFrame, fit
 from ._receive_janus import join, take_speakers
 
@@ -85,22 +83,11 @@ async def measure(path: str, job: dict[str, Any]) -> dict[str, Any]:
         with anyio.fail_after(CONNECT_S):
             while not all(one.stats.connected for one in speakers):  # noqa: ASYNC110  # no event
                 await anyio.sleep(0.05)
-        say("ready")
-        await anyio.sleep(job["warm_up_s"])
-        began, cpu = time.monotonic(), cpu_s()
-        await anyio.sleep(job["seconds"])
-        took, cpu = time.monotonic() - began, cpu_s() - cpu
-        await anyio.to_thread.run_sync(sys.stdin.readline)
-        after_kb = rss_kb()
+        figures = await listen(job, [one.ear for one in listeners], before_kb)
         tasks.cancel_scope.cancel()
-    return {
-        "cpu_us_per_audio_s": cpu / took / len(listeners) * 1e6,
-        "kb_per_speaker": (after_kb - before_kb) / len(listeners),
+    return figures | {
         "names": [one.name for one in listeners],
         "arrived": [one.arrived for one in listeners],
-        "samples": [one.ear.samples for one in listeners],
-        "concealed_ms": [one.ear.concealed_ms for one in listeners],
-        "clicks": [one.ear.clicks for one in listeners],
     }
 
 

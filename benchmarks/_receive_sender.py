@@ -3,25 +3,25 @@
 
 from __future__ import annotations
 
-import fractions
 import random
 import time
 from collections.abc import Sequence
 
 import aioice.ice
 import anyio
-import av
 import numpy as np
-import numpy.typing as npt
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtp import RtpPacket
 from attrs import define, field, frozen
 
 from spreed_signaling.testing.hpb.sfu_aiortc import PacketSender, ParkedTrack
 
+from ._opus import RATE, TICKS, encode
+
 __all__ = [
     "CLICK_EVERY",
     "ENCODER_S",
+    "PACKET_S",
     "Loss",
     "Publisher",
     "encode_clicks",
@@ -29,8 +29,6 @@ __all__ = [
     "send_all",
 ]
 
-RATE = 48_000
-TICKS = 960
 PACKET_S = 0.02
 
 CLICK_EVERY = 50
@@ -78,25 +76,7 @@ def encode_clicks() -> list[bytes]:
     burst = np.sin(2 * np.pi * 1_000 * np.arange(480) / RATE)
     for second in range(CYCLE_S):
         sound[second * RATE : second * RATE + 480] = 0.9 * burst
-    return _encode(sound.astype(np.float32))
-
-
-def _encode(sound: npt.NDArray[np.float32]) -> list[bytes]:
-    codec = av.AudioCodecContext.create("libopus", "w")
-    codec.sample_rate = RATE
-    codec.layout = "mono"
-    codec.format = "flt"
-    codec.bit_rate = 32_000
-    codec.options = {"application": "voip", "fec": "1", "packet_loss": "10"}
-    packets: list[bytes] = []
-    for at in range(0, len(sound), TICKS):
-        part = np.ascontiguousarray(sound[at : at + TICKS])[None]
-        frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
-        frame.sample_rate = RATE
-        frame.pts = at
-        frame.time_base = fractions.Fraction(1, RATE)
-        packets += [bytes(packet) for packet in codec.encode(frame)]
-    return packets
+    return encode(sound.astype(np.float32), fec=True)
 
 
 @define

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fractions
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from kyutai_stream import Final, SessionOptions, open_session
 from kyutai_stream.cli._scoring import WordErrors, count_errors, normalise
 from spreed_signaling.media.opus import open_decoder
 
+from ._opus import RATE, TICKS, encode
+
 __all__ = ["CLIPS", "Recogniser", "Speech", "decode", "load_speech"]
 
 Floats = npt.NDArray[np.float32]
@@ -27,8 +28,6 @@ CLIPS = (
 )
 """Four flite voices, four sentences each."""
 
-RATE = 48_000
-TICKS = 960
 HEARD_RATE = 24_000
 
 QUIET_S = 0.5
@@ -71,8 +70,7 @@ def load_speech(path: Path, *, fec: bool, sentences: int | None = None) -> Speec
 
     Args:
         path: The clip; its words are in the `.txt` beside it, a line a sentence.
-        fec: Whether each packet also carries the one before it once more, as
-            Chromium does when its peer reports losses.
+        fec: See `encode`.
         sentences: So many from the beginning; None is all.
     """
     quiet = np.zeros(round(QUIET_S * RATE), np.float32)
@@ -83,7 +81,7 @@ def load_speech(path: Path, *, fec: bool, sentences: int | None = None) -> Speec
         spoken = spoken[: _end_of(spoken, sentences)]
     sound = np.concatenate([quiet, spoken, quiet])
     sound += np.random.default_rng(1).normal(0, HISS, len(sound)).astype(np.float32)
-    payloads = _encode(sound, {"fec": "1", "packet_loss": "10"} if fec else {})
+    payloads = encode(sound, fec=fec)
     assert len(set(payloads)) == len(payloads), "packets are told by their payload"
     return Speech(
         name=path.stem.replace("_", " ").title(),
@@ -109,24 +107,6 @@ def _end_of(spoken: Floats, sentences: int) -> int:
     voiced = np.flatnonzero(np.abs(whole).max(axis=1) > SILENCE)
     pauses = np.flatnonzero(np.diff(voiced) * 0.01 > PAUSE_S)
     return int(voiced[pauses[sentences - 1]] + 1) * window
-
-
-def _encode(sound: Floats, options: dict[str, str]) -> list[bytes]:
-    codec = av.AudioCodecContext.create("libopus", "w")
-    codec.sample_rate = RATE
-    codec.layout = "mono"
-    codec.format = "flt"
-    codec.bit_rate = 32_000
-    codec.options = {"application": "voip", **options}
-    payloads: list[bytes] = []
-    for at in range(0, len(sound) - TICKS + 1, TICKS):
-        part = np.ascontiguousarray(sound[at : at + TICKS])[None]
-        frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
-        frame.sample_rate = RATE
-        frame.pts = at
-        frame.time_base = fractions.Fraction(1, RATE)
-        payloads += [bytes(packet) for packet in codec.encode(frame)]
-    return payloads
 
 
 def decode(payloads: Sequence[bytes]) -> Floats:

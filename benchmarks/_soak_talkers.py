@@ -27,7 +27,8 @@ from spreed_signaling.testing import EmbeddedHpb, StandInNextcloud
 from spreed_signaling.testing.hpb.sfu_aiortc import ParkedTrack
 from spreed_signaling.testing.hpb.sfu_peers import PublisherPeer
 
-from ._receive_sender import TICKS, encode_clicks, only_loopback
+from ._opus import TICKS
+from ._receive_sender import encode_clicks, only_loopback
 
 __all__ = ["ROOM", "SECRET"]
 

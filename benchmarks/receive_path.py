@@ -31,21 +31,18 @@ Keys of the rows:
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import random
 import sys
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
-from attrs import frozen
 
-from ._figures import Row, percentile, show
+from ._child import open_child
+from ._figures import Row, show
+from ._receive_case import Case, add_arguments, cases, row, why_not
 from ._receive_sender import (
-    ENCODER_S,
+    PACKET_S,
     Loss,
     Publisher,
     encode_clicks,
@@ -54,24 +51,6 @@ from ._receive_sender import (
 )
 
 __all__ = ["main"]
-
-ROOT = Path(__file__).parents[1]
-PATHS = ("ours", "stock_soxr", "stock_resample_poly")
-RATE = 24_000
-PACKET_SAMPLES = 480
-
-
-@frozen(kw_only=True)
-class Case:
-    """One row to be measured."""
-
-    path: str
-    speakers: int
-    loss: Loss
-    seconds: float
-    warm_up_s: float
-    profile: bool
-    together: bool
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -88,16 +67,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "with --lossy-speakers",
     )
     parser.add_argument("--lossy-speakers", type=int, default=8)
-    parser.add_argument("--paths", nargs="+", default=list(PATHS), choices=PATHS)
-    parser.add_argument("--seconds", type=float, default=15.0, help="measured, a row")
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before")
     parser.add_argument(
         "--together",
         action="store_true",
         help="the packets of all speakers at once instead of spread over 20 ms",
     )
     parser.add_argument("--profile", action="store_true", help="where the CPU goes")
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -106,112 +82,48 @@ def _loss(text: str) -> Loss:
     return Loss(float(share), int(burst or 1))
 
 
-def _cases(options: argparse.Namespace) -> Iterable[Case]:
-    """The paths follow one another, so that a busy machine is busy for all."""
+def _loads(options: argparse.Namespace) -> Iterable[tuple[int, Loss]]:
     for loss in map(_loss, options.losses):
         for speakers in [options.lossy_speakers] if loss.share else options.speakers:
-            for path in options.paths:
-                yield Case(
-                    path=path,
-                    speakers=speakers,
-                    loss=loss,
-                    seconds=options.seconds,
-                    warm_up_s=options.warm_up,
-                    profile=options.profile,
-                    together=options.together,
-                )
+            yield speakers, loss
 
 
-async def _measure(case: Case, payloads: list[bytes]) -> tuple[Row, list[Row]]:
+async def _measure(
+    case: Case, payloads: list[bytes], options: argparse.Namespace
+) -> tuple[Row, list[Row]]:
     publishers = [await Publisher.open() for _ in range(case.speakers)]
-    # Also what is sent while the figures are taken belongs to the latencies.
-    count = round((case.warm_up_s + case.seconds) * 50)
     rng = random.Random(case.speakers)
     for publisher in publishers:
-        publisher.lost = case.loss.pick(rng, count)
-    command = [sys.executable, "-m", "benchmarks._receive_client", case.path]
-    child = await anyio.open_process(command, cwd=ROOT, stderr=None)
-    assert child.stdin is not None and child.stdout is not None, "both are pipes"
-    lines = _lines(child.stdout)
+        publisher.lost = case.loss.pick(rng, case.packets)
+    job = {
+        "offers": [publisher.offer for publisher in publishers],
+        "warm_up_s": case.warm_up_s,
+        "seconds": case.seconds,
+        "profile": options.profile,
+    }
     try:
-        job = {
-            "offers": [publisher.offer for publisher in publishers],
-            "warm_up_s": case.warm_up_s,
-            "seconds": case.seconds,
-            "profile": case.profile,
-        }
-        await child.stdin.send(json.dumps(job).encode() + b"\n")
-        answers = json.loads(await anext(lines))
-        for publisher, answer in zip(publishers, answers, strict=True):
-            await publisher.accept(answer)
-        assert json.loads(await anext(lines)) == "ready"
-        await send_all(publishers, payloads, count, together=case.together)
-        await anyio.sleep(1)
-        await child.stdin.send(b"done\n")
-        figures = json.loads(await anext(lines))
+        async with open_child("_receive_client", case.path) as child:
+            await child.tell(job)
+            answers = await child.hear()
+            for publisher, answer in zip(publishers, answers, strict=True):
+                await publisher.accept(answer)
+            assert await child.hear() == "ready"
+            await send_all(
+                publishers, payloads, case.packets, together=options.together
+            )
+            await anyio.sleep(1)
+            await child.tell("done")
+            figures = await child.hear()
     finally:
-        child.kill()
-        await child.wait()
         for publisher in publishers:
             await publisher.connection.close()
-    return _row(case, publishers, figures), figures["profile"]
-
-
-async def _lines(stream: Any) -> Any:
-    """Yield the lines of a byte stream."""
-    rest = b""
-    async for block in stream:
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line
-
-
-def _row(case: Case, publishers: list[Publisher], figures: dict[str, Any]) -> Row:
-    click_ms: list[float] = []
-    beyond_ms: list[float] = []
-    for publisher, clicks in zip(publishers, figures["clicks"], strict=True):
-        for heard_at, following in clicks:
-            sent = [at for at in publisher.click_times if at <= heard_at]
-            if sent and heard_at - sent[-1] < 0.9:
-                late_ms = (heard_at - sent[-1]) * 1000
-                click_ms.append(late_ms)
-                # What follows the packet with the click came later.
-                own = PACKET_SAMPLES - ENCODER_S * RATE
-                rest = max(0.0, following - own)
-                beyond_ms.append(late_ms - rest / RATE * 1000)
-    received_s = sum(publisher.sent for publisher in publishers) * 0.02
-    concealed_s = sum(figures["concealed_ms"]) / 1000
-    return {
-        "path": case.path,
-        "speakers": case.speakers,
-        "loss": case.loss.share,
-        "burst": case.loss.burst,
-        "cpu_us_per_audio_s": figures["cpu_us_per_audio_s"],
-        "click_to_frame_ms_p50": percentile(click_ms, 50),
-        "click_to_frame_ms_p95": percentile(click_ms, 95),
-        "beyond_framing_ms_p50": percentile(beyond_ms, 50),
-        "beyond_framing_ms_p95": percentile(beyond_ms, 95),
-        "delivered_share": (sum(figures["samples"]) / RATE - concealed_s) / received_s,
-        "concealed_ms_per_s": concealed_s * 1000 / received_s,
-        "kb_per_speaker": figures["kb_per_speaker"],
-    }
-
-
-def _why_not(path: str) -> str | None:
-    """Why a path cannot be measured here."""
-    if path == "stock_soxr" and importlib.util.find_spec("soxr") is None:
-        return "soxr is not installed (pip install soxr)"
-    return None
-
-
-def _missing(case: Case, reason: str) -> Row:
-    return {
-        "path": case.path,
-        "speakers": case.speakers,
-        "loss": case.loss.share,
-        "burst": case.loss.burst,
-        "not_measured": reason,
-    }
+    measured = row(
+        case,
+        figures,
+        clicks_sent=[publisher.click_times for publisher in publishers],
+        arrived_s=sum(publisher.sent for publisher in publishers) * PACKET_S,
+    )
+    return measured, figures["profile"]
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -219,12 +131,12 @@ async def _run(options: argparse.Namespace) -> None:
     payloads = await anyio.to_thread.run_sync(encode_clicks)
     rows: list[Row] = []
     profiles: list[Row] = []
-    for case in _cases(options):
-        if (reason := _why_not(case.path)) is not None:
-            rows.append(_missing(case, reason))
+    for case in cases(options, _loads(options)):
+        if (reason := why_not(case.path)) is not None:
+            rows.append({**case.titles, "not_measured": reason})
             continue
-        row, profile = await _measure(case, payloads)
-        rows.append(row)
+        measured, profile = await _measure(case, payloads, options)
+        rows.append(measured)
         profiles += [{"path": case.path, **one} for one in profile]
         print(f"{len(rows)}: {case.path}, {case.speakers} speakers", file=sys.stderr)
     show(rows, as_json=options.json)
@@ -236,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; returns the exit status."""
     options = _parse(arguments)
     for path in options.paths:
-        if (reason := _why_not(path)) is not None:
+        if (reason := why_not(path)) is not None:
             print(f"{path} is not measured: {reason}", file=sys.stderr)
     anyio.run(_run, options)
     return 0

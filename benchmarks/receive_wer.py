@@ -40,9 +40,9 @@ from kyutai_stream.cli._scoring import WordErrors
 from spreed_signaling.media import Call, Speaker
 
 from ._figures import Row, show
+from ._receive_case import PATHS
 from ._receive_fitting import TakeFrame, fit
 from ._receive_janus import (
-    PATHS,
     EncodedTrack,
     JanusCall,
     join,

@@ -15,28 +15,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import resource
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+import time
 
 import anyio
 import anyio.abc
 from attrs import define, field, frozen
 
 from spreed_signaling import InternalAuth, connect
-from spreed_signaling.media import Call, Speaker
+from spreed_signaling.media import Call, Speaker, SpeakerStats
 
-from ._figures import Row, descriptors, rss_kb, show, threads
+from ._child import open_child
+from ._figures import Row, conclude, descriptors, rss_kb, threads
 from ._receive_sender import only_loopback
 from ._soak_talkers import ROOM, SECRET
 
 __all__ = ["main", "wrong_in"]
-
-ROOT = Path(__file__).parents[1]
 
 WARM_UP_SHARE = 0.2
 """Of the time: allocators reach their size, jitter statistics their windows."""
@@ -87,47 +81,13 @@ class Look:
     heard_s: tuple[float, ...]
 
 
-@frozen
-class Others:
-    """The process of those who talk."""
-
-    child: anyio.abc.Process
-
-    async def read(self, timeout_s: float) -> Any:
-        """Read a line of JSON."""
-        told = b""
-        assert self.child.stdout is not None, "it is a pipe"
-        with anyio.fail_after(timeout_s):
-            while not told.endswith(b"\n"):
-                told += await self.child.stdout.receive()
-        return json.loads(told)
-
-    async def go_on(self) -> None:
-        """Let it take its next step."""
-        assert self.child.stdin is not None, "it is a pipe"
-        await self.child.stdin.send(b"go on\n")
-
-
-@asynccontextmanager
-async def talkers(job: SoakJob) -> AsyncIterator[Others]:
-    """Run the other side."""
-    command = [sys.executable, "-m", "benchmarks._soak_talkers"]
-    command += [str(job.speakers), str(job.loss)]
-    child = await anyio.open_process(command, cwd=ROOT, stderr=None)
-    try:
-        yield Others(child)
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.aclose()
-
-
 async def soak(job: SoakJob) -> tuple[list[Row], Row]:
     """Run it; returns a row for each look, and one that sums up."""
     ears = Ears()
     before = _look(0.0, ears)
-    async with talkers(job) as others:
-        place = await others.read(_patience_s(job))
+    speakers, loss = str(job.speakers), str(job.loss)
+    async with open_child("_soak_talkers", speakers, loss) as others:
+        place = await others.hear(_patience_s(job))
         auth = InternalAuth(secret=SECRET, backend_url=place["nextcloud"])
         async with (
             connect(place["url"], auth) as client,
@@ -138,13 +98,26 @@ async def soak(job: SoakJob) -> tuple[list[Row], Row]:
             tasks.start_soon(_listen_to_all, call, ears, tasks)
             await _until_all_are_heard(job, ears)
             looks, cpu_us = await _watch(job, ears)
-            await others.go_on()
-            sent = await others.read(60)
+            await others.tell("go on")
+            sent = await others.hear(60)
             await _until_all_has_arrived(ears, sent)
             stats = [speaker.stats for speaker in ears.speakers]
             tasks.cancel_scope.cancel()
     await anyio.sleep(SETTLE_S)
-    after = _look(0.0, ears)
+    summary = {
+        "speakers": len(stats),
+        "minutes": round(looks[-1].at_s / 60, 2),
+        "cpu_us_per_audio_s": cpu_us,
+        **_growth(job, looks),
+        **_left(before, _look(0.0, ears)),
+        "sent": sent,
+        **_totals(stats),
+    }
+    return [_row(look) for look in looks], summary
+
+
+def _growth(job: SoakJob, looks: list[Look]) -> Row:
+    """What changed after the warm-up."""
     warm = [look for look in looks if look.at_s >= job.minutes * 60 * WARM_UP_SHARE]
     first, last = warm[0], warm[-1]
     took = last.at_s - first.at_s
@@ -152,22 +125,30 @@ async def soak(job: SoakJob) -> tuple[list[Row], Row]:
         (late - early) / took
         for early, late in zip(first.heard_s, last.heard_s, strict=True)
     ]
-    summary = {
-        "speakers": len(stats),
-        "minutes": round(looks[-1].at_s / 60, 2),
+    return {
         "compared_minutes": round(took / 60, 2),
-        "cpu_us_per_audio_s": cpu_us,
         "rss_kb": round(last.rss_kb),
         "rss_growth_kb": round(last.rss_kb - first.rss_kb),
         "rss_farthest_kb": round(max(abs(one.rss_kb - first.rss_kb) for one in warm)),
         "tasks_growth": max(one.tasks for one in warm) - first.tasks,
         "threads_growth": max(one.threads for one in warm) - first.threads,
         "descriptors_growth": max(one.descriptors for one in warm) - first.descriptors,
+        "heard_share_least": min(shares),
+    }
+
+
+def _left(before: Look, after: Look) -> Row:
+    """What is still there when everything has ended."""
+    return {
         "tasks_left": after.tasks - before.tasks,
         "threads_left": after.threads - before.threads,
         "descriptors_left": after.descriptors - before.descriptors,
-        "heard_share_least": min(shares),
-        "sent": sent,
+    }
+
+
+def _totals(stats: list[SpeakerStats]) -> Row:
+    """What was received of all speakers."""
+    return {
         "packets": sum(one.packets for one in stats),
         "received_s": sum(one.received_s for one in stats),
         "lost": sum(one.lost for one in stats),
@@ -177,7 +158,6 @@ async def soak(job: SoakJob) -> tuple[list[Row], Row]:
         "errors": sum(one.errors + one.refused for one in stats),
         "requests_most": max(one.requests for one in stats),
     }
-    return [_row(look) for look in looks], summary
 
 
 async def _listen_to_all(call: Call, ears: Ears, tasks: anyio.abc.TaskGroup) -> None:
@@ -207,18 +187,13 @@ def _patience_s(job: SoakJob) -> float:
 
 async def _watch(job: SoakJob, ears: Ears) -> tuple[list[Look], float]:
     """Look at the process from time to time; returns the CPU time, too."""
-    began, cpu = anyio.current_time(), _cpu_s()
+    began, cpu = anyio.current_time(), time.process_time()
     looks = [_look(0.0, ears)]
     for number in range(1, job.looks + 1):
         await anyio.sleep_until(began + number * job.minutes * 60 / job.looks)
         looks.append(_look(anyio.current_time() - began, ears))
     took = anyio.current_time() - began
-    return looks, (_cpu_s() - cpu) / took / job.speakers * 1e6
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return looks, (time.process_time() - cpu) / took / job.speakers * 1e6
 
 
 def _look(at_s: float, ears: Ears) -> Look:
@@ -289,16 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     only_loopback()
     job = SoakJob(speakers=options.speakers, minutes=options.minutes, loss=options.loss)
     rows, summary = anyio.run(soak, job)
-    if options.json:
-        show([*rows, summary], as_json=True)
-    else:
-        show(rows, as_json=False)
-        print()
-        show([summary], as_json=False)
-    wrong = wrong_in(summary)
-    for line in wrong:
-        print(f"WRONG: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return conclude(rows, summary, wrong_in(summary), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import anyio
 
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop, run_virtual
 
-from ._figures import show
+from ._figures import conclude
 from ._soak import SoakJob, soak
 
 __all__ = ["main"]
@@ -64,17 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         loop = partial(VirtualTimeLoop, horizon_s=None)
         rows, summary, wrong = run_virtual(soak, job, loop_factory=loop)
-    if options.json:
-        show([*rows, summary], as_json=True)
-    else:
-        show(rows, as_json=False)
-        print()
-        show([summary], as_json=False)
     if tracemalloc.is_tracing():
         _show_traced()
-    for line in wrong:
-        print(f"WRONG: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return conclude(rows, summary, wrong, as_json=options.json)
 
 
 def _show_traced() -> None:

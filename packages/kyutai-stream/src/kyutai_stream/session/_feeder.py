@@ -13,7 +13,6 @@ from collections import deque
 
 import numpy as np
 import numpy.typing as npt
-from attrs import define
 
 from ..backend import Capabilities
 from ..core import (
@@ -27,6 +26,7 @@ from ..core import (
     TimelineMap,
 )
 from ._actions import AskFlush, Send
+from ._marks import Marks
 from .metrics import Meter
 from .options import SessionOptions
 
@@ -48,16 +48,6 @@ QUIET_KEPT = SAMPLE_RATE // 4
 """Samples that are always sent at both ends of a quiet stretch."""
 
 
-@define(eq=False, kw_only=True)
-class Mark:
-    """A place in the audio behind which the words are to be brought out."""
-
-    mark_id: int
-    position: int
-    token: int | None = None
-    """The flush that was asked for it on this connection."""
-
-
 class Feeder:
     """Turns the ring into what is sent on one connection after the other."""
 
@@ -67,8 +57,6 @@ class Feeder:
         self._capabilities = Capabilities()
         self._framer = Framer()
         self._out: deque[Send | AskFlush] = deque()
-        self._marks: deque[Mark] = deque()
-        self._next_mark = 0
         self._token = 0
         self._fed_silence_s = 0.0
         self._loud_s = 0.0
@@ -81,6 +69,8 @@ class Feeder:
         """Silence fed before audio that follows a flush: the resampler's lag, so that
         frames fill with the packet that ends them and not with the one after."""
         self.ring = AudioRing()
+        self.marks = Marks(self.ring)
+        """Where somebody waits for words."""
         self.map = TimelineMap()
         self._sounded = False
         """Whether sound went out since the last flush."""
@@ -101,8 +91,7 @@ class Feeder:
         self._skipped = self._has_fed = False
         self._sounded = self.touched = False
         self.quiet_s = self._loud_s = 0.0
-        for mark in self._marks:
-            mark.token = None
+        self.marks.forget_flushes()
         self._own_audio(self.ring.media_at_cursor())
 
     def rewind(self, media_time: float) -> None:
@@ -131,47 +120,6 @@ class Feeder:
         """Whether what waits makes a frame."""
         return self.ring.waiting + self._framer.pending >= FRAME_SAMPLES
 
-    # -- marks -------------------------------------------------------------------------
-
-    def mark(self) -> int:
-        """Ask for the words of everything admitted so far; returns the mark's id."""
-        self._next_mark += 1
-        self._marks.append(Mark(mark_id=self._next_mark, position=self.ring.end))
-        return self._next_mark
-
-    def confirm(self, token: int | None) -> list[int]:
-        """Take the marks that are fulfilled.
-
-        Args:
-            token: The confirmed flush; None for marks that need none, because
-                nothing went out since the last one.
-
-        Returns:
-            Their ids.
-        """
-        done = []
-        while self._marks:
-            mark = self._marks[0]
-            if token is None:
-                fulfilled = mark.position <= self.ring.cursor and mark.token is None
-            else:
-                fulfilled = mark.token is not None and mark.token <= token
-            if not fulfilled:
-                break
-            done.append(self._marks.popleft().mark_id)
-        return done
-
-    def join_flush(self) -> None:
-        """Let marks that are reached wait for the flush asked for last."""
-        for mark in self._marks:
-            if mark.token is None and mark.position <= self.ring.cursor:
-                mark.token = self._token
-
-    @property
-    def has_marks(self) -> bool:
-        """Whether somebody waits for words."""
-        return bool(self._marks)
-
     # -- out ---------------------------------------------------------------------------
 
     @property
@@ -186,7 +134,7 @@ class Feeder:
     def pull(self) -> bool:
         """Cut the next frame or do what a mark asks; False if nothing is to do."""
         while True:
-            mark = next((one for one in self._marks if one.token is None), None)
+            mark = self.marks.unasked
             if mark is not None and mark.position <= self.ring.cursor:
                 mark.token = self.flush()
                 return True
@@ -206,6 +154,10 @@ class Feeder:
             self._place(piece)
             if len(self._out) > before:
                 return True
+
+    def join_flush(self) -> None:
+        """Let marks that are reached wait for the flush asked for last."""
+        self.marks.join(self._token)
 
     def take_loud(self) -> float:
         """Seconds of sound that went into frames since the last call."""
@@ -268,8 +220,9 @@ class Feeder:
         ahead = self.ring.quiet_run()
         # Never up to the end of the run: the first sounds keep their surroundings.
         spare = ahead - QUIET_KEPT
-        if self._marks:
-            spare = min(spare, self._marks[0].position - self.ring.cursor)
+        to_mark = self.marks.samples_ahead
+        if to_mark is not None:
+            spare = min(spare, to_mark)
         if spare < FRAME_SAMPLES:
             return
         self.ring.skip(spare)

@@ -120,17 +120,17 @@ class Intake:
 
     def request_flush(self) -> int:
         """Ask for the words of all audio so far; `fulfilled` names it when done."""
-        return self._feeder.mark()
+        return self._feeder.marks.add()
 
     def end_input(self, now: float) -> None:
         """Note that no audio follows."""
         if not self._absence.is_over:
             self._absence.ended(now)
-            self._feeder.mark()
+            self._feeder.marks.add()
 
     def confirm(self, token: int | None) -> None:
         """Note that words are out: of a flush, or (None) of all that was sent."""
-        self._fulfilled += self._feeder.confirm(token)
+        self._fulfilled += self._feeder.marks.confirm(token)
 
     def fulfilled(self) -> list[int]:
         """Take the ids of flushes whose words are out."""

@@ -89,7 +89,7 @@ class SessionMachine:
             or the input has ended and too much time has passed.
         """
         feeder, absence = self._feeder, self._absence
-        if absence.is_idle and feeder.has_marks:
+        if absence.is_idle and feeder.marks:
             # Nothing but quiet waits.
             self._keeper.keep_quiet(0.0)
         if not feeder.ring.waiting:

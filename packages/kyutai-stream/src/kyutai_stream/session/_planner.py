@@ -73,7 +73,7 @@ class Planner:
         feeder = self._feeder
         if link.debts.is_resetting or link.is_draining:
             return True
-        if feeder.next_out is not None or feeder.has_marks or feeder.frame_is_complete:
+        if feeder.next_out is not None or feeder.marks or feeder.frame_is_complete:
             return True
         return self._absence.is_over
 
@@ -109,7 +109,7 @@ class Planner:
 
     def _rest(self, link: Link, now: float) -> Action:
         """Nothing to send: what else may be due."""
-        if self._absence.is_over and not self._feeder.has_marks:
+        if self._absence.is_over and not self._feeder.marks:
             return Leave(why=Leaving.FINISHED)
         due = min(link.due, self._absence.end_due, link.keepalive_due)
         if self._feeder.unflushed:
@@ -125,5 +125,5 @@ class Planner:
         feeder = self._feeder
         # After a cold start longer than the patience, speech may still wait.
         sound = feeder.ring.quiet_run() < feeder.ring.waiting
-        owed = feeder.unflushed or feeder.has_marks or link.debts.are_open
+        owed = feeder.unflushed or feeder.marks or link.debts.are_open
         return not (sound or owed or self._hearing.is_open)

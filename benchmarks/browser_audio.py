@@ -26,29 +26,23 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import jiwer
 import numpy as np
 import numpy.typing as npt
-from attrs import define, field, frozen
+from attrs import frozen
 
 from kyutai_stream import Final, open_session
 from live_transcription.demo.clips import bundled_clips, load_clip
-from spreed_signaling import Client, DataReceived, InternalAuth, Room, connect
-from spreed_signaling.media import AudioChunk, Call, Speaker, SpeakerStats
-from spreed_signaling.testing import StandInNextcloud
-from spreed_signaling.testing.browser import (
-    BrowserPublisher,
-    BrowserUnavailable,
-    Negotiated,
-)
-from spreed_signaling.testing.real import RealServers, RealServersUnavailable
+from spreed_signaling.media import SpeakerStats
+from spreed_signaling.testing.browser import BrowserUnavailable
+from spreed_signaling.testing.real import RealServersUnavailable
 
-from ._browser_probe import Packets, describe, open_relay, watch_packets
+from ._browser_call import BrowserCall, Job, browser_call
+from ._browser_phases import Ears, Phases
+from ._browser_probe import watch_packets
 from ._figures import Row, show
 
 __all__ = [
@@ -60,24 +54,6 @@ __all__ = [
     "main",
     "observe",
 ]
-
-ROOM = "demoroom"
-FIRST_S = 30.0
-"""For the first packet, on a machine that is busy with other things."""
-
-
-@frozen(kw_only=True)
-class Job:
-    """What the browser does."""
-
-    speech: Path
-    speech_s: float
-    pause_s: float = 3.0
-    """Of each phase without speech."""
-    processing: bool = True
-    dtx: bool = False
-    loss: float = 0.0
-    """Share of the packets lost between browser and Janus."""
 
 
 @frozen(kw_only=True)
@@ -94,73 +70,6 @@ class Observation:
     stats: SpeakerStats
 
 
-@define
-class _Ears:
-    """Our client: what it hears of one speaker."""
-
-    packets: Packets
-    chunks: list[AudioChunk] = field(factory=list)
-
-    async def listen(self, speaker: Speaker) -> None:
-        async with aclosing(speaker.audio()) as audio:
-            async for chunk in audio:
-                self.chunks.append(chunk)
-
-
-@frozen(kw_only=True)
-class BrowserCall:
-    """A call with a browser that publishes and with our client."""
-
-    browser: BrowserPublisher
-    negotiated: Negotiated
-    server: RealServers
-    client: Client
-    room: Room
-
-
-@asynccontextmanager
-async def browser_call(job: Job) -> AsyncIterator[BrowserCall]:
-    """Start servers and browser, publish, and join the call.
-
-    Raises:
-        BrowserUnavailable: If there is no browser.
-        RealServersUnavailable: If the real servers cannot run here.
-    """
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        nextcloud = await enter(StandInNextcloud())
-        nextcloud.add_room(ROOM)
-        alice = nextcloud.add_member(ROOM, "alice", "Alice")
-        secret = nextcloud.backend_secret
-        server = await enter(
-            RealServers(backend_url=nextcloud.url, backend_secret=secret)
-        )
-        nextcloud.hpb_url = server.url
-        relay = await enter(open_relay(job.loss, server.host_address))
-        browser = await enter(
-            BrowserPublisher(
-                server.url,
-                alice,
-                job.speech,
-                processing=job.processing,
-                dtx=job.dtx,
-                reroute=relay.reroute if job.loss else None,
-            )
-        )
-        await nextcloud.join_call(alice)
-        negotiated = await browser.publish()
-        stack.enter_context(server.pinned_ice())
-        auth = InternalAuth(secret=server.internal_secret, backend_url=nextcloud.url)
-        client = await enter(connect(server.url, auth))
-        yield BrowserCall(
-            browser=browser,
-            negotiated=negotiated,
-            server=server,
-            client=client,
-            room=await enter(client.join(ROOM)),
-        )
-
-
 async def observe(job: Job) -> Observation:
     """Let a browser publish through real servers and listen to it.
 
@@ -170,7 +79,7 @@ async def observe(job: Job) -> Observation:
     """
     with watch_packets() as packets:
         async with browser_call(job) as call:
-            phases = _Phases(job, call.browser, _Ears(packets))
+            phases = Phases(job, call.browser, Ears(packets))
             offer = await phases.run(call.client, call.room)
     legs = {
         "browser offers": call.negotiated.offer,
@@ -189,95 +98,6 @@ async def observe(job: Job) -> Observation:
         delivered_share=packets.delivered_share(),
         stats=phases.stats,
     )
-
-
-class _Phases:
-    """One after the other, with the same connection."""
-
-    stats: SpeakerStats
-
-    def __init__(self, job: Job, browser: BrowserPublisher, ears: _Ears) -> None:
-        self.ears = ears
-        self.rows: list[Row] = []
-        self._job = job
-        self._browser = browser
-        self._spoken: tuple[int, int] = (0, 0)
-
-    async def run(self, client: Client, room: Room) -> str:
-        """Go through all of them; returns the SFU's offer to us."""
-        with client.subscribe() as events:
-            async with Call(room) as call, anyio.create_task_group() as tasks:
-                with anyio.fail_after(FIRST_S):
-                    speaker = await anext(call.speakers())
-                    tasks.start_soon(self.ears.listen, speaker)
-                    async for event in events:
-                        if isinstance(event, DataReceived):
-                            if event.data.get("type") == "offer":
-                                offer = str(event.data["payload"]["sdp"])
-                                break
-                await self.ears.packets.wait_for(0.5, 0, FIRST_S)
-                await self._go_through(speaker)
-                self.stats = speaker.stats
-                tasks.cancel_scope.cancel()
-        return offer
-
-    async def _go_through(self, speaker: Speaker) -> None:
-        browser, packets = self._browser, self.ears.packets
-        begin = len(self.ears.chunks)
-        await self._phase("speech", browser.speak, self._speech_over)
-        await self._phase("silence", None, self._pause)
-        self._spoken = (begin, len(self.ears.chunks))
-        await self._phase("disabled", self._disable, self._pause)
-        await browser.mute()
-        # What is on its way does not belong to it.
-        await packets.wait_for_pause(0.5, FIRST_S)
-        await self._phase("muted", None, self._pause)
-        before = packets.seen[-1]
-        start = len(packets.seen)
-        await self._phase("again", browser.speak, self._a_second)
-        after = packets.seen[start]
-        ticks = (after.timestamp - before.timestamp - before.ticks) & 0xFFFFFFFF
-        self.rows[-1] = {
-            **self.rows[-1],
-            "wall_gap_s": after.at - before.at - before.ticks / 48_000,
-            "rtp_gap_s": ticks / 48_000,
-        }
-
-    async def _phase(
-        self,
-        name: str,
-        begin: Callable[[], Awaitable[None]] | None,
-        over: Callable[[int], Awaitable[None]],
-    ) -> None:
-        if begin is not None:
-            await begin()
-        start, sent = len(self.ears.packets.seen), await self._browser.sent()
-        began_at = anyio.current_time()
-        await over(start)
-        seconds = anyio.current_time() - began_at
-        seen = self.ears.packets.seen[start:]
-        now_sent = await self._browser.sent()
-        figures = describe(seen, seconds)
-        row = {"phase": name, "seconds": seconds, "received_packets": len(seen)}
-        row["sent_packets"] = now_sent.packets - sent.packets
-        self.rows.append({**row, **figures})
-
-    async def _speech_over(self, start: int) -> None:
-        seconds = self._job.speech_s
-        await self.ears.packets.wait_for(seconds, start, seconds * 2 + FIRST_S)
-
-    async def _a_second(self, start: int) -> None:
-        await self.ears.packets.wait_for(1.0, start, FIRST_S)
-
-    async def _pause(self, start: int) -> None:
-        await anyio.sleep(self._job.pause_s)
-
-    async def _disable(self) -> None:
-        await self._browser.set_enabled(False)
-
-    def speech(self) -> npt.NDArray[np.float32]:
-        first, last = self._spoken
-        return np.concatenate([one.samples for one in self.ears.chunks[first:last]])
 
 
 def _leg(name: str, sdp: str) -> Row:

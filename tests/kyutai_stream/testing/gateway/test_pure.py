@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kyutai_stream.testing.gateway import Timers
 from kyutai_stream.testing.gateway.generations import DIALECTS
+from kyutai_stream.testing.gateway.machine import StreamMachine
 from kyutai_stream.testing.gateway.model import FakeModel, ModelEnd, ModelWord
 from kyutai_stream.testing.gateway.options import DialectOptions, Send
 from kyutai_stream.testing.gateway.protocol1 import PauseRule, Protocol1
@@ -140,7 +141,7 @@ MESSAGE = st.one_of(
 def test_whatever_clients_send_is_answered_in_order(
     dialect: str, messages: list[bytes | str]
 ) -> None:
-    core = DIALECTS[dialect](options(), 0.0)
+    core = StreamMachine(DIALECTS[dialect](options(), 0.0), 0.0)
     outputs = core.tick(0.0)
     for number, message in enumerate(messages):
         outputs += core.receive(message, float(number))
@@ -157,7 +158,18 @@ def test_split_samples_are_carried_over(parts: list[bytes]) -> None:
     data = b"".join(parts)
     if not np.isfinite(np.frombuffer(data[: len(data) // 4 * 4], "<f4")).all():
         return
-    core = Protocol1(options(), 0.0)
+    core = StreamMachine(Protocol1(options(), 0.0), 0.0)
     for part in parts:
         core.receive(part, 0.0)
-    assert core.samples == len(data) // 4
+    assert core.pump.samples == len(data) // 4
+
+
+def test_after_a_close_nothing_is_said_even_if_the_model_is_behind() -> None:
+    core = StreamMachine(Protocol1(evolve(options(), step_s=0.08), 0.0), 0.0)
+    core.tick(0.0)
+    core.receive(np.zeros(20 * 1920, dtype="<f4").tobytes(), 0.1)
+    # Steps and their acks are due, but this audio ends the stream.
+    outputs = core.receive(np.full(1, np.nan, dtype="<f4").tobytes(), 1.0)
+    assert [type(one).__name__ for one in outputs] == ["Send", "CloseWith"]
+    assert core.tick(9.0) == []
+    assert core.wakeup() is None

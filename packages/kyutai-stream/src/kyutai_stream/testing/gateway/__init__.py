@@ -8,7 +8,7 @@ wrong. Needs `pip install 'kyutai-stream[testing]'`.
 from __future__ import annotations
 
 from .connection import GatewayConnection
-from .edge import Handshake
+from .edge import Edge, Handshake
 from .incidents import (
     Abort,
     At,
@@ -27,7 +27,7 @@ from .incidents import (
     UnknownMessages,
 )
 from .options import Timers
-from .server import DialectName, Edge, FakeGateway
+from .server import DialectName, FakeGateway
 
 __all__ = [
     "Abort",

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from .dialect import Dialect
 from .incidents import Abort, CloseWith, HalfOpen, Incident
+from .machine import StreamMachine
 from .model import Frame
 from .options import Output, Send
 
@@ -31,8 +32,7 @@ class GatewayConnection:
     Neither headers nor speech are in its `repr`.
     """
 
-    dialect: Dialect = field(repr=False)
-    """Its protocol core."""
+    _machine: StreamMachine = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     """Request headers, secrets included, names in lower case."""
     path: str = field(repr=False)
@@ -60,14 +60,19 @@ class GatewayConnection:
     _ended: anyio.Event = field(factory=anyio.Event, repr=False, init=False)
 
     @property
+    def dialect(self) -> Dialect:
+        """What it speaks."""
+        return self._machine.dialect
+
+    @property
     def frames(self) -> int:
         """Whole frames of 1920 samples received."""
-        return self.dialect.frames
+        return self._machine.pump.frames
 
     @property
     def samples(self) -> int:
         """Samples received."""
-        return self.dialect.samples
+        return self._machine.pump.samples
 
     @property
     def open(self) -> bool:
@@ -115,29 +120,29 @@ class GatewayConnection:
                 self.client_closed = self._socket.close_code or 1006
 
     async def _serve(self) -> None:
-        outputs = self.dialect.tick(anyio.current_time())
+        outputs = self._machine.tick(anyio.current_time())
         while await self._perform(outputs):
             message = await self._receive()
             now = anyio.current_time()
             outputs = []
             while self._incidents:
-                outputs += self.dialect.happen(self._incidents.pop(0), now)
+                outputs += self._machine.happen(self._incidents.pop(0), now)
             if message is None:
-                outputs += self.dialect.tick(now)
+                outputs += self._machine.tick(now)
             else:
                 self._count(message)
-                outputs += self.dialect.receive(message, now)
+                outputs += self._machine.receive(message, now)
 
     async def _receive(self) -> bytes | str | None:
         """The next message; None when it is time for something else."""
         if self._incidents:
             return None
-        wakeup = self.dialect.wakeup()
+        wakeup = self._machine.wakeup()
         message: bytes | str | None = None
         with anyio.CancelScope() as self._waiting:
             if wakeup is not None:
                 self._waiting.deadline = wakeup
-            if self.dialect.pump.full:
+            if self._machine.pump.full:
                 # Back-pressure: the client's writes come to a halt.
                 await anyio.sleep_forever()
             message = await self._socket.recv()

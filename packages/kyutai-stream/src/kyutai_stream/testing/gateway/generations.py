@@ -14,7 +14,7 @@ from ...core import SAMPLE_RATE
 from .dialect import Dialect
 from .incidents import Abort
 from .model import ModelWord
-from .options import DialectOptions, JsonObject, Output, Timers, floats
+from .options import DialectOptions, JsonObject, Output, Timers, floats, say
 from .protocol1 import PauseRule, Protocol1
 from .pump import Mark, Stepped
 
@@ -42,18 +42,18 @@ class Gen1(Dialect):
         """Take PCM16; an odd or empty message is an error, the stream goes on."""
         if data == b"EOS":
             if self._held >= MINIMUM_SAMPLES:
-                self.pump.flush(self.flush_frames)
+                self.pump.flush(self.options.flush_frames)
             self.pump.mark(Mark(kind="end"))
             return []
         if not data or len(data) % 2:
-            return [self.send({"error": "Invalid audio format (must be PCM16)"})]
+            return [say({"error": "Invalid audio format (must be PCM16)"})]
         pcm = np.frombuffer(data, dtype="<i2").astype(np.float32)
-        self.hear(pcm * np.float32(1 / 32768))
+        self.pump.push(pcm * np.float32(1 / 32768))
         self._held += len(data) // 2
         if self._held >= CHUNK_SAMPLES:
             # Each chunk is transcribed by itself, without waiting for the next.
             self._held = 0
-            self.pump.flush(self.flush_frames)
+            self.pump.flush(self.options.flush_frames)
             self.pump.mark(Mark(kind="chunk"))
         return []
 
@@ -74,14 +74,14 @@ class Gen1(Dialect):
         if self._unsent and not (final and self._held < MINIMUM_SAMPLES):
             text = " ".join(self._unsent)
             self._unsent.clear()
-            outputs.append(self.send({"text": text, "final": final}))
+            outputs.append(say({"text": text, "final": final}))
         if final:
-            outputs += [self.send({"status": "complete"}), self.close(1000)]
+            outputs += [say({"status": "complete"}), self.close(1000)]
         return outputs
 
     def fail(self, code: str) -> list[Output]:
         """Say `error` and close 1000, whatever it was."""
-        return [self.send({"error": code}), self.close(1000)]
+        return [say({"error": code}), self.close(1000)]
 
     def unknown(self) -> list[JsonObject]:
         """Messages nobody knows yet."""
@@ -95,7 +95,7 @@ class Gen2(Dialect):
         """Take float32 samples; a split one is an error."""
         if len(data) % 4:
             return self.fail("audio is not float32")
-        self.hear(floats(data))
+        self.pump.push(floats(data))
         return []
 
     def on_text(self, text: str, now: float) -> list[Output]:
@@ -105,14 +105,14 @@ class Gen2(Dialect):
     def on_step(self, stepped: Stepped, now: float) -> list[Output]:
         """Tell the pieces, and the pause again and again."""
         pieces = stepped.step.pieces
-        outputs = [self.send({"type": "token", "text": piece}) for piece in pieces]
+        outputs = [say({"type": "token", "text": piece}) for piece in pieces]
         if any(pr > PAUSE_THRESHOLD for pr in stepped.step.prs[PauseRule.HEAD :][:1]):
-            outputs.append(self.send({"type": "vad_end"}))
+            outputs.append(say({"type": "vad_end"}))
         return outputs
 
     def fail(self, code: str) -> list[Output]:
         """Say `error` and close 1000, whatever it was."""
-        return [self.send({"type": "error", "message": code}), self.close(1000)]
+        return [say({"type": "error", "message": code}), self.close(1000)]
 
     def idle(self) -> list[Output]:
         """Close without a word."""
@@ -138,9 +138,9 @@ class Gen3(Dialect):
         """Take float32 samples."""
         if len(data) % 4:
             return [self.close(1000)]
-        before = self.frames
-        self.hear(floats(data))
-        if self.frames > before:
+        before = self.pump.frames
+        self.pump.push(floats(data))
+        if self.pump.frames > before:
             limit = UPSTREAM_IDLE_S * self.options.scale
             if self._upstream_lost or now >= self._forwarded + limit:
                 return [self.close(1000)]
@@ -157,7 +157,7 @@ class Gen3(Dialect):
         texts = [word.text for word in words if isinstance(word, ModelWord)]
         space = " " if self.options.leading_space else ""
         return [
-            self.send({"type": "token", "text": (space if t[0].isalnum() else "") + t})
+            say({"type": "token", "text": (space if t[0].isalnum() else "") + t})
             for t in texts
             if t
         ]
@@ -235,7 +235,7 @@ class Document(Protocol1):
         return []
 
     def _triple(self, text: str, *, pause: bool) -> Output:
-        return self.send({"text": text, "final": pause, "vad_end": pause})
+        return say({"text": text, "final": pause, "vad_end": pause})
 
 
 DIALECTS: dict[str, type[Dialect]] = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "Send",
     "Timers",
     "floats",
+    "say",
 ]
 
 JsonObject = dict[str, Any]
@@ -37,6 +39,19 @@ class Timers:
     """Life of a connection."""
     drain_s: float = 60.0
     """Notice before the end of the life, where the dialect can give one."""
+
+    def scaled(self, factor: float) -> Timers:
+        """The same timers, multiplied."""
+
+        def times(seconds: float | None) -> float | None:
+            return None if seconds is None else seconds * factor
+
+        return Timers(
+            ping_s=times(self.ping_s),
+            idle_s=times(self.idle_s),
+            life_s=times(self.life_s),
+            drain_s=self.drain_s * factor,
+        )
 
 
 @frozen(kw_only=True)
@@ -62,6 +77,11 @@ class DialectOptions:
     leading_space: bool = False
     """Whether gen 3 words come with a leading space (self-hosted variant)."""
 
+    @property
+    def flush_frames(self) -> int:
+        """Silence behind the last voiced frame that brings out its words."""
+        return self.model.delay_steps + 3
+
 
 @frozen(kw_only=True)
 class Send:
@@ -72,6 +92,11 @@ class Send:
 
 Output = Send | CloseWith | Abort | HalfOpen
 """What the shell has to do."""
+
+
+def say(message: JsonObject) -> Output:
+    """A JSON text message."""
+    return Send(message=json.dumps(message, ensure_ascii=False))
 
 
 def floats(data: bytes) -> Frame:

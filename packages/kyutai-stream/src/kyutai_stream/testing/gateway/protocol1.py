@@ -12,7 +12,7 @@ import numpy as np
 from ...core import FRAME_SAMPLES, SAMPLE_RATE
 from .dialect import Dialect
 from .model import ModelEnd, ModelWord, horizons
-from .options import DialectOptions, JsonObject, Output, floats
+from .options import DialectOptions, JsonObject, Output, floats, say
 from .pump import Mark, Stepped
 
 __all__ = ["PauseRule", "Protocol1"]
@@ -101,7 +101,7 @@ class Protocol1(Dialect):
             "acks": self._acks,
             "pause_horizons_s": list(horizons(self.options.model)),
         }
-        return [self.send(ready)]
+        return [say(ready)]
 
     def on_binary(self, data: bytes, now: float) -> list[Output]:
         """Take audio of any length; empty keeps alive, `EOS` is an `eos`."""
@@ -116,7 +116,7 @@ class Protocol1(Dialect):
         if not np.isfinite(samples).all():
             error = self._error("bad_audio", "samples are no finite numbers")
             return [error, self.close(1003, "bad_audio")]
-        self.hear(samples)
+        self.pump.push(samples)
         return []
 
     def on_text(self, text: str, now: float) -> list[Output]:
@@ -126,7 +126,7 @@ class Protocol1(Dialect):
         control = _control(text)
         match control:
             case {"type": "flush"}:
-                self.pump.flush(self.flush_frames)
+                self.pump.flush(self.options.flush_frames)
                 self.pump.mark(Mark(kind="flush", id=control.get("id")))
             case {"type": "reset"}:
                 self.pump.drop_partial()
@@ -148,11 +148,11 @@ class Protocol1(Dialect):
                 "lag": self.pump.lag,
                 "prs": list(stepped.step.prs),
             }
-            outputs.append(self.send(ack))
+            outputs.append(say(ack))
         for word in stepped.step.words:
             outputs.append(self._word(word))
         if self._acks and self._pause.step(stepped.step.prs):
-            outputs.append(self.send(self._vad_end()))
+            outputs.append(say(self._vad_end()))
         return outputs
 
     def on_mark(self, mark: Mark, now: float) -> list[Output]:
@@ -165,7 +165,7 @@ class Protocol1(Dialect):
             return [self._confirm("was_reset", mark)]
         if mark.kind == "drained":
             return self.fail("draining")
-        return [self.send({"type": "end"}), self.close(1000, "finished")]
+        return [say({"type": "end"}), self.close(1000, "finished")]
 
     def fail(self, code: str) -> list[Output]:
         """Send the error before the close: intermediaries may lose the code."""
@@ -176,32 +176,32 @@ class Protocol1(Dialect):
         """Announce the end; words still inside come out before it."""
         self._draining = True
         super().drain(seconds, now)
-        return [self.send({"type": "draining", "deadline_s": round(seconds, 3)})]
+        return [say({"type": "draining", "deadline_s": round(seconds, 3)})]
 
     def expire(self, now: float) -> list[Output]:
         """Flush and close 1012; a model that stands still is not waited for."""
         if self.pump.stopped:
             return self.fail("draining")
         self._ending = True
-        self.pump.flush(self.flush_frames)
+        self.pump.flush(self.options.flush_frames)
         self.pump.mark(Mark(kind="drained"))
         return []
 
     def die(self, now: float) -> list[Output]:
         """Rotate: the platform ends a connection at its time limit."""
-        return self.drain(self.timers.drain_s, now)
+        return self.drain(self.options.timers.drain_s, now)
 
     def stale(self) -> list[Output]:
         """Repeat the last words as if from the epoch before."""
         stale = [dict(word, epoch=self.pump.epoch - 1) for word in self._recent]
-        return [self.send(word) for word in stale]
+        return [say(word) for word in stale]
 
     def _eos(self) -> list[Output]:
         self._ending = True
         outputs: list[Output] = []
         if self._carry:
             outputs.append(self._error("bad_audio", "bytes of a split sample are left"))
-        self.pump.flush(self.flush_frames)
+        self.pump.flush(self.options.flush_frames)
         self.pump.mark(Mark(kind="end"))
         return outputs
 
@@ -209,7 +209,7 @@ class Protocol1(Dialect):
         numbers = {"epoch": self.pump.epoch, "index": word.index}
         if isinstance(word, ModelEnd):
             end = self.pump.clock.client_s(word.end)
-            return self.send({"type": "word_end", **numbers, "end": end})
+            return say({"type": "word_end", **numbers, "end": end})
         self._pause.word()
         token = {
             "type": "token",
@@ -220,7 +220,7 @@ class Protocol1(Dialect):
             "start": self.pump.clock.client_s(word.start),
         }
         self._recent.append(token)
-        return self.send(token)
+        return say(token)
 
     def _vad_end(self) -> JsonObject:
         at = self.pump.clock.client / SAMPLE_RATE
@@ -233,12 +233,12 @@ class Protocol1(Dialect):
         }
 
     def _confirm(self, kind: str, mark: Mark) -> Output:
-        return self.send({"type": kind, "id": mark.id, "epoch": self.pump.epoch})
+        return say({"type": kind, "id": mark.id, "epoch": self.pump.epoch})
 
     def _error(self, code: str, message: str) -> Output:
         retryable = code != "bad_audio"
         error = {"type": "error", "code": code, "message": message}
-        return self.send({**error, "retryable": retryable})
+        return say({**error, "retryable": retryable})
 
 
 def _control(text: str) -> dict[str, Any]:

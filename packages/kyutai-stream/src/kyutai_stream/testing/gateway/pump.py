@@ -91,10 +91,17 @@ class Pump:
         self.stopped = False
         """While set, nothing is processed any more (a dead model loop)."""
         self._waiting = 0
+        self.samples = 0
+        """Samples received."""
         self.epoch = 0
         """Resets so far."""
         self.model = new_model(0)
         self.clock = ClientClock()
+
+    @property
+    def frames(self) -> int:
+        """Whole frames received."""
+        return self.samples // FRAME_SAMPLES
 
     @property
     def lag(self) -> int:
@@ -107,8 +114,12 @@ class Pump:
         return len(self._queue) >= BACKLOG_FRAMES
 
     def push(self, samples: Frame) -> int:
-        """Take samples of the client, float32, shape `(n,)`; returns whole frames."""
-        frames = self._framer.push(samples)
+        """Take samples of the client, float32, shape `(n,)`; returns whole frames.
+
+        What is no audio becomes some.
+        """
+        self.samples += len(samples)
+        frames = self._framer.push(np.clip(np.nan_to_num(samples), -1.0, 1.0))
         self._queue.extend((frame, FRAME_SAMPLES) for frame in frames)
         self._waiting += len(frames) * FRAME_SAMPLES
         self._since_pad += len(samples)

@@ -1,44 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""The fake gateway: a real websocket server around the protocol cores.
-
-The edge in front of the gateway (Modal's, see modal-serving.md section 4) is part
-of it: credentials are checked before the upgrade, a cold start makes handshakes
-wait or answers 503, unknown paths are 404.
-"""
+"""The fake gateway: a real websocket server around the protocol cores."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import anyio
 from attrs import evolve
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 
 from ...core import FRAME_S
 from ..moshi_server import STT_1B, Model, Recogniser
 from ..tones import ToneRecogniser
 from .connection import GatewayConnection
-from .edge import NOT_DEPLOYED, Handshake, check_credentials, plain_headers, respond
+from .edge import (
+    STREAM_PATH,
+    Edge,
+    EdgeOptions,
+    GatewayEdge,
+    Handshake,
+    bearer_tokens,
+)
 from .generations import DEFAULT_TIMERS, DIALECTS
 from .incidents import Attempt, Incident
+from .machine import StreamMachine
 from .options import DialectOptions, Timers
 
-__all__ = ["DialectName", "Edge", "FakeGateway"]
+__all__ = ["DialectName", "FakeGateway"]
 
 DialectName = Literal["protocol1", "gen1", "gen2", "gen3", "document"]
-Edge = Literal["function", "server"]
 
-STREAM_PATH = "/v1/stream"
 MAX_MESSAGE = 2 * 1024 * 1024
 """Largest message that Modal lets through."""
 CLOSE_TIMEOUT_S = 2.0
-RETRY_AFTER_S = 2
 
 
 class FakeGateway:
@@ -100,40 +97,29 @@ class FakeGateway:
         keep_audio: bool = False,
         port: int = 0,
     ) -> None:
-        if (key is None) != (secret is None):
-            raise ValueError("key and secret belong together")
         self.dialect: DialectName = dialect
+        behaviour = EdgeOptions(
+            kind=edge, slots=slots, cold_start_s=cold_start_s, scale=time_scale
+        )
+        self._edge = GatewayEdge(
+            behaviour, bearer_tokens(key, secret, bearer), attempts
+        )
         self._options = DialectOptions(
             listen=listen,
             step_s=0.0 if speed is None else FRAME_S / speed,
-            timers=_scaled(timers or DEFAULT_TIMERS[dialect], time_scale),
+            timers=(timers or DEFAULT_TIMERS[dialect]).scaled(time_scale),
             scale=time_scale,
             model=model,
             leading_space=leading_space,
         )
-        self._attempts = list(attempts)
-        self._bearers = [token for token in (bearer,) if token is not None]
-        if key is not None:
-            self._bearers.append(f"{key}.{secret}")
-        self._slots = slots
-        self._edge = edge
-        self._cold_start_s = cold_start_s * time_scale
-        self._warm_at: float | None = None
         self._keep_audio = keep_audio
         self._port = port
         self._server: Server | None = None
-        self._admitted: dict[ServerConnection, tuple[Attempt, Handshake]] = {}
         self.connections: list[GatewayConnection] = []
         """Accepted connections, in order, also those that are over."""
-        self.handshakes: list[Handshake] = []
-        """Attempts to open a stream, in order, also refused ones."""
-        self.requests: list[str] = []
-        """Paths of plain HTTP requests, in order."""
-        self.draining = False
-        """Whether new streams are refused; set by `drain`."""
 
     async def __aenter__(self) -> Self:
-        self._closing = anyio.Event()
+        self._edge.open()
         self._server = await serve(
             self._handle,
             "127.0.0.1",
@@ -159,7 +145,7 @@ class FakeGateway:
         if server is None:
             return
         with anyio.CancelScope(shield=True):
-            self._closing.set()
+            self._edge.close()
             for connection in self.connections:
                 connection.abort()
             server.close()
@@ -184,16 +170,30 @@ class FakeGateway:
     @property
     def used(self) -> int:
         """Places taken now; a stream that was refused takes none."""
-        admitted = self._admitted.items()
-        # A client may go away during its handshake; nobody tells us.
-        gone = [socket for socket, _ in admitted if socket.state is State.CLOSED]
-        for socket in gone:
-            del self._admitted[socket]
-        return sum(not attempt.full for attempt, _ in self._admitted.values())
+        return self._edge.used
+
+    @property
+    def handshakes(self) -> list[Handshake]:
+        """Attempts to open a stream, in order, also refused ones."""
+        return self._edge.handshakes
+
+    @property
+    def requests(self) -> list[str]:
+        """Paths of plain HTTP requests, in order."""
+        return self._edge.requests
+
+    @property
+    def draining(self) -> bool:
+        """Whether new streams are refused; set by `drain`."""
+        return self._edge.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._edge.draining = draining
 
     def plan(self, *attempts: Attempt) -> None:
         """Plan the next connection attempts."""
-        self._attempts.extend(attempts)
+        self._edge.attempts.extend(attempts)
 
     def happen(self, incident: Incident) -> None:
         """Let something happen to all open connections."""
@@ -206,92 +206,23 @@ class FakeGateway:
         self.draining = True
         self.happen(incident)
 
-    # Before the upgrade
-
     async def _process_request(
         self, socket: ServerConnection, request: Request
     ) -> Response | None:
-        path = urlsplit(request.path).path
-        headers = plain_headers(request.headers)
-        upgrade = headers.get("upgrade", "").lower() == "websocket"
-        handshake = Handshake(path=path, headers=headers)
-        if upgrade:
-            self.handshakes.append(handshake)
-        else:
-            self.requests.append(path)
-        response = check_credentials(headers, self._bearers)
-        if response is None and not upgrade:
-            response = await self._http(path)
-        elif response is None:
-            response = await self._admit(socket, path, handshake)
-        handshake.status = 101 if response is None else response.status_code
-        return response
-
-    async def _admit(
-        self, socket: ServerConnection, path: str, handshake: Handshake
-    ) -> Response | None:
-        if path != STREAM_PATH:
-            return respond(404, NOT_DEPLOYED)
-        attempt = self._attempts.pop(0) if self._attempts else Attempt()
-        cold = self._seconds_until_warm()
-        if cold and self._edge == "server":
-            return respond(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
-        await self._pause(cold + attempt.handshake_s * self._options.scale)
-        if self._closing.is_set():
-            return respond(503, "gone")
-        if attempt.status is not None:
-            return respond(attempt.status, "as planned", attempt.headers)
-        if self._slots is not None and self.used >= self._slots:
-            if self._edge == "server":
-                return respond(429, "full", {"Retry-After": str(RETRY_AFTER_S)})
-            attempt = evolve(attempt, full=True)
-        self._admitted[socket] = (attempt, handshake)
-        return None
-
-    def _seconds_until_warm(self) -> float:
-        now = anyio.current_time()
-        if self._warm_at is None:
-            self._warm_at = now + self._cold_start_s
-        return max(0.0, self._warm_at - now)
-
-    async def _pause(self, seconds: float) -> None:
-        with anyio.move_on_after(seconds):
-            await self._closing.wait()
-
-    async def _http(self, path: str) -> Response:
-        total = self._slots
-        if path == "/livez":
-            return respond(200, "alive")
-        if path == "/readyz":
-            full = total is not None and self.used >= total
-            cold = self._seconds_until_warm() > 0
-            bad = "draining" if self.draining else "full" if full else "starting"
-            if self.draining or full or cold:
-                return respond(503, bad)
-            return respond(200, "ready")
-        if path == "/capacity":
-            numbers = {"used": self.used, "total": total, "draining": self.draining}
-            return respond(200, json.dumps(numbers))
-        if path == "/v1/warm":
-            wait = self._seconds_until_warm()
-            if wait and self._edge == "server":
-                return respond(503, "starting", {"Retry-After": str(RETRY_AFTER_S)})
-            await self._pause(wait)
-            if self.dialect == "protocol1":
-                return respond(200, json.dumps({"ready": True}))
-        return respond(404, NOT_DEPLOYED)
-
-    # After it
+        warms = self.dialect == "protocol1"
+        return await self._edge.answer(socket, request, warms=warms)
 
     async def _handle(self, socket: ServerConnection) -> None:
-        if socket not in self._admitted:
+        admitted = self._edge.admitted(socket)
+        if admitted is None:
             return
-        attempt, handshake = self._admitted[socket]
+        attempt, handshake = admitted
         refuse = "draining" if self.draining else None
         number = len(self.connections)
         options = evolve(self._options, attempt=attempt, refuse=refuse, number=number)
+        now = anyio.current_time()
         connection = GatewayConnection(
-            dialect=DIALECTS[self.dialect](options, anyio.current_time()),
+            machine=StreamMachine(DIALECTS[self.dialect](options, now), now),
             headers=handshake.headers,
             path=socket.request.path if socket.request else "",
             socket=socket,
@@ -301,16 +232,4 @@ class FakeGateway:
         try:
             await connection.serve()
         finally:
-            self._admitted.pop(socket, None)
-
-
-def _scaled(timers: Timers, factor: float) -> Timers:
-    def times(seconds: float | None) -> float | None:
-        return None if seconds is None else seconds * factor
-
-    return Timers(
-        ping_s=times(timers.ping_s),
-        idle_s=times(timers.idle_s),
-        life_s=times(timers.life_s),
-        drain_s=timers.drain_s * factor,
-    )
+            self._edge.left(socket)

@@ -1,4 +1,7 @@
-"""A bare client: websockets and msgpack, nothing of the library under test."""
+"""A bare client: websockets and msgpack, nothing of the library under test.
+
+`scripted` alone is for the server's side.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from kyutai_stream.testing import HeardWord
+from kyutai_stream.testing.moshi_server import ScriptedRecogniser
 
 Samples = npt.NDArray[np.float32]
 Message = dict[str, Any]
@@ -108,3 +114,15 @@ async def client_of(
         if ready:
             assert await client.next() == {"type": "Ready"}
         yield client
+
+
+async def feed(client: Client, count: int) -> list[Message]:
+    """So many frames of silence, and all that comes back for them."""
+    wanted = client.count("Step") + count
+    await client.send(*[SILENCE] * count)
+    return await client.steps(wanted)
+
+
+def scripted(*words: tuple[str, float]) -> ScriptedRecogniser:
+    said = [HeardWord(text=text, start=at, end=at + 0.2) for text, at in words]
+    return ScriptedRecogniser(said)

@@ -9,7 +9,7 @@ import pytest
 from spreed_signaling.testing.hpb import EmbeddedHpb, HpbOptions
 from spreed_signaling.testing.nextcloud import Member, StandInNextcloud
 
-from .raw_client import SECRET, TOKEN
+from .raw_client import SECRET, TOKEN, RawClient, raw_client
 
 
 @pytest.fixture
@@ -56,3 +56,15 @@ async def hpb(
     ) as hpb:
         nextcloud.hpb_url = hpb.url
         yield hpb
+
+
+@pytest.fixture
+async def bot(
+    hpb: EmbeddedHpb, nextcloud: StandInNextcloud
+) -> AsyncIterator[RawClient]:
+    """An internal client in the room and in the call."""
+    async with raw_client(hpb) as client:
+        await client.hello_internal(backend=nextcloud.url)
+        await client.send("internal", {"type": "incall", "incall": {"incall": 1}})
+        await client.join()
+        yield client

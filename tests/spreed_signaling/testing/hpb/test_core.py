@@ -77,7 +77,7 @@ class TestHub:
         assert session.session_id in hub.sessions
         hub.take_effects()
         hub.tick(130.0)
-        assert hub.sessions == {} and hub.rooms == {}
+        assert hub.sessions == {} and hub.rooms.by_token == {}
         assert [type(item) for item in hub.take_effects()] == [
             MediaEnded,
             RoomLeft,
@@ -98,7 +98,7 @@ class TestHub:
         (ping,) = hub.take_effects()
         assert isinstance(ping, RoomPing) and ping.entries == (("alice", "nc-1"),)
         # Asking for the room again makes 2.0.2 ping the bot's own id.
-        hub.already_joined(bot, "3", "")
+        hub.rooms.already_joined(bot, "3", "")
         hub.tick(20.0)
         (ping,) = hub.take_effects()
         assert isinstance(ping, RoomPing)
@@ -134,7 +134,7 @@ class TestHub:
         assert guest.join_deadline == 10.0
         join(hub, guest)
         assert guest.join_deadline is None
-        hub.leave(guest)
+        hub.rooms.leave(guest)
         hub.expect_join(guest, 50.0)
         hub.tick(60.0)
         assert guest.ended

@@ -18,18 +18,6 @@ from .raw_client import TOKEN, Frame, RawClient, kind_of, raw_client
 
 
 @pytest.fixture
-async def bot(
-    hpb: EmbeddedHpb, nextcloud: StandInNextcloud
-) -> AsyncIterator[RawClient]:
-    """An internal client in the room and in the call."""
-    async with raw_client(hpb) as client:
-        await client.hello_internal(backend=nextcloud.url)
-        await client.send("internal", {"type": "incall", "incall": {"incall": 1}})
-        await client.join()
-        yield client
-
-
-@pytest.fixture
 async def user(
     hpb: EmbeddedHpb, alice: Member, bot: RawClient
 ) -> AsyncIterator[RawClient]:

@@ -98,11 +98,12 @@ class Dispatcher:
             if session.room is not None and not session.internal:
                 if not session.user_id:
                     self._hub.expect_join(session, time.monotonic())
-            self._hub.leave(session, message.id)
+            self._hub.rooms.leave(session, message.id)
         elif message.federation is not None:
             session.send(frames.error(message.id, "federation_unsupported"))
         elif session.room is not None and session.room.token == room_token:
-            self._hub.already_joined(session, message.id, message.nc_session_id or "")
+            nc_session_id = message.nc_session_id or ""
+            self._hub.rooms.already_joined(session, message.id, nc_session_id)
         else:
             await self._join(session, message, room_token)
 
@@ -168,4 +169,4 @@ class Dispatcher:
             return
         if message.kind == "incall" and message.in_call is not None:
             flags = message.in_call.in_call or 0
-            self._hub.set_in_call(session, flags, time.monotonic())
+            self._hub.rooms.set_in_call(session, flags, time.monotonic())

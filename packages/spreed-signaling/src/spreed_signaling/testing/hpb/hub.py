@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""Sessions and rooms of the embedded server: the rules, without I/O.
+"""Sessions of the embedded server, and its rooms: the rules, without I/O.
 
 Each method is one thing that happened; frames for clients go into their
 sessions, what the shell has to do beside that comes out of `take_effects`.
 Times are monotonic seconds given as `now`; `tick` does what is due at `deadline`.
 
 Source:
-    nextcloud-spreed-signaling `docs/standalone-signaling-api-v1.md`, "Join room",
+    nextcloud-spreed-signaling `docs/standalone-signaling-api-v1.md`,
     "Resuming sessions", "Internal clients"; order of frames as recorded from
     HPB 2.0.2.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import frames
-from .effects import Effect, MediaEnded, RoomLeft, RoomPing
+from .effects import Effect, MediaEnded
 from .frames import Frame
 from .options import VERSION, HpbOptions
-from .state import Link, Room, Session
+from .rooms import Rooms
+from .state import Link, Session
 
-__all__ = ["Hub", "remove_transient"]
+__all__ = ["Hub"]
 
 
 class Hub:
@@ -40,7 +39,7 @@ class Hub:
         self._effects: list[Effect] = []
         self.links: set[Link] = set()
         self.sessions: dict[str, Session] = {}
-        self.rooms: dict[str, Room] = {}
+        self.rooms = Rooms(options, self._effects, self._wall)
 
     # Sockets and sessions.
 
@@ -113,7 +112,7 @@ class Hub:
         """End a session at once: no resume, out of the room, media closed."""
         if session.ended:
             return
-        self.leave(session)
+        self.rooms.leave(session)
         self._effects.append(MediaEnded(session_id=session.session_id))
         session.ended = True
         self.sessions.pop(session.session_id, None)
@@ -143,110 +142,26 @@ class Hub:
             now: Monotonic seconds.
         """
         self._displace(session, nc_session_id)
-        if session.room is not None:
-            self.leave(session)
-        room = self.rooms.get(room_token)
-        if room is None:
-            room = self._open_room(session, room_token, answer, now)
-        self._apply_answer(session, answer)
-        session.nc_session_id = nc_session_id
-        session.join_deadline = None
-        session.room = room
-        session.in_call_since = self._wall(now)
-        others = [item.entry() for item in room.sessions.values()]
-        room.sessions[session.session_id] = session
-        session.send(frames.room(message_id, room_token, room.properties))
-        if others:
-            session.send(frames.event("room", "join", others))
-        room.send(frames.event("room", "join", [session.entry()]))
-        if room.transient:
-            data = {"type": "initial", "data": dict(room.transient)}
-            session.send({"type": "transient", "transient": data})
-        if session.internal:
-            room.send_users()
-
-    def leave(self, session: Session, message_id: str | None = None) -> None:
-        """A session leaves its room; silence if it is in none."""
-        room, session.room = session.room, None
-        if room is None:
-            return
-        room.sessions.pop(session.session_id, None)
-        room.in_call.discard(session.session_id)
-        # The list of participants keeps the entry until Nextcloud sends a new one,
-        # measured: a bot must not believe it more than the leave event.
-        if not room.sessions:
-            self.rooms.pop(room.token, None)
-        self._effects.append(MediaEnded(session_id=session.session_id))
-        if session.nc_session_id:
-            left = RoomLeft(
-                backend_url=session.backend_url,
-                room_token=room.token,
-                user_id=session.user_id,
-                nc_session_id=session.nc_session_id,
-            )
-            self._effects.append(left)
-        session.nc_session_id = ""
-        session.permissions = None
-        room.send(frames.event("room", "leave", [session.session_id]))
-        if session.internal:
-            room.send_users()
-        if message_id is not None:
-            session.send(frames.room(message_id, "", None))
+        self.rooms.enter(session, message_id, room_token, nc_session_id, answer, now)
 
     def expect_join(self, session: Session, now: float) -> None:
         """A session without user id has to join a room again."""
         session.join_deadline = now + self._options.join_timeout_s
 
-    def already_joined(
-        self, session: Session, message_id: str | None, nc_session_id: str
-    ) -> None:
-        """A session asks for the room that it is in."""
-        room = session.room
-        if room is None:
-            raise AssertionError("called for a session outside of rooms")
-        # 2.0.2 files a missing id under the public one, and pings that from now on.
-        session.nc_session_id = nc_session_id or session.session_id
-        body: Frame = {"roomid": room.token}
-        if room.properties is not None:
-            body["properties"] = room.properties
-        details = {"room": body}
-        session.send(frames.error(message_id, "already_joined", details=details))
-
-    def set_in_call(self, session: Session, flags: int, now: float) -> None:
-        """An internal client reports its call flags."""
-        flags = max(flags, 0)
-        if flags == session.in_call:
-            return
-        session.in_call = flags
-        session.in_call_since = self._wall(now)
-        if not flags & 1:
-            self._effects.append(MediaEnded(session_id=session.session_id))
-        if session.room is not None:
-            session.room.send_users()
-
-    def leave_call(self, session_id: str) -> None:
-        """A participant left the call: its media ends, its session does not."""
-        self._effects.append(MediaEnded(session_id=session_id))
-
-    def set_properties(self, room: Room, properties: Frame) -> None:
-        """Nextcloud reports new properties; everybody in the room gets them."""
-        room.properties = properties
-        room.send(frames.room(None, room.token, properties))
-
     # Time and effects.
 
     def take_effects(self) -> list[Effect]:
         """Return what the shell has to do, once."""
-        effects, self._effects = self._effects, []
+        effects = list(self._effects)
+        self._effects.clear()
         return effects
 
     def deadline(self) -> float | None:
         """Return when `tick` has to be called next."""
-        times = [item.hello_deadline for item in self.links]
+        times: list[float | None] = [*self.rooms.deadlines()]
+        times += [item.hello_deadline for item in self.links]
         for session in self.sessions.values():
             times += [session.expires_at, session.join_deadline]
-        for room in self.rooms.values():
-            times += [room.ping_at, *room.transient_expiry.values()]
         return min((item for item in times if item is not None), default=None)
 
     def tick(self, now: float) -> None:
@@ -263,8 +178,7 @@ class Hub:
                 self.end(session)
             elif len(session.queue) > self._options.max_queued_messages:
                 self.end(session)
-        for room in list(self.rooms.values()):
-            self._tick_room(room, now)
+        self.rooms.tick(now)
 
     # Inside.
 
@@ -292,61 +206,8 @@ class Hub:
                 other.send(frames.bye(reason="room_session_reconnected"))
                 self.end(other)
 
-    def _open_room(
-        self, session: Session, room_token: str, answer: Frame | None, now: float
-    ) -> Room:
-        room = Room(token=room_token, backend_url=session.backend_url)
-        room.ping_at = now + self._options.room_ping_s
-        # Only who opens a room brings its properties, measured: in a room that an
-        # internal client opened nobody sees any until Nextcloud changes them.
-        if answer is not None and isinstance(answer.get("properties"), dict):
-            room.properties = answer["properties"]
-        self.rooms[room_token] = room
-        return room
-
-    def _apply_answer(self, session: Session, answer: Frame | None) -> None:
-        session.permissions = None
-        session.room_data = None
-        if answer is None:
-            return
-        if isinstance(answer.get("permissions"), list):
-            session.permissions = frozenset(map(str, answer["permissions"]))
-        if isinstance(answer.get("session"), dict):
-            session.room_data = answer["session"]
-
-    def _tick_room(self, room: Room, now: float) -> None:
-        for key in [k for k, at in room.transient_expiry.items() if at <= now]:
-            del room.transient_expiry[key]
-            remove_transient(room, key)
-        if room.ping_at > now:
-            return
-        room.ping_at = now + self._options.room_ping_s
-        entries = tuple(
-            (item.user_id, item.nc_session_id)
-            for item in room.sessions.values()
-            if item.nc_session_id
-        )
-        if entries:
-            ping = RoomPing(
-                backend_url=room.backend_url, room_token=room.token, entries=entries
-            )
-            self._effects.append(ping)
-
     def _wall(self, now: float) -> int:
         return int(now + self._epoch)
-
-
-def remove_transient(room: Room, key: str) -> None:
-    """Remove a room's shared value and tell everybody; silence if there is none."""
-    if key not in room.transient:
-        return
-    body: dict[str, Any] = {
-        "type": "remove",
-        "key": key,
-        "oldvalue": room.transient.pop(key),
-    }
-    room.transient_expiry.pop(key, None)
-    room.send({"type": "transient", "transient": body})
 
 
 def _due(at: float | None, now: float) -> bool:

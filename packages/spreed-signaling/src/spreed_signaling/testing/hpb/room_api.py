@@ -53,7 +53,7 @@ def apply(hub: Hub, room_token: str, request: Any) -> None:
 
 
 def _in_call(hub: Hub, room_token: str, body: Frame) -> None:
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     if room is None:
         return
     if body.get("all"):
@@ -65,7 +65,7 @@ def _in_call(hub: Hub, room_token: str, body: Frame) -> None:
             room.in_call.add(session_id)
         else:
             room.in_call.discard(session_id)
-            hub.leave_call(session_id)
+            hub.rooms.leave_call(session_id)
     _publish_users(room, body)
 
 
@@ -82,12 +82,12 @@ def _in_call_all(hub: Hub, room: Room, flags: int) -> None:
     # The stored list keeps its flags, measured: late joiners see old ones.
     room.in_call.clear()
     for session in room.sessions.values():
-        hub.leave_call(session.session_id)
+        hub.rooms.leave_call(session.session_id)
     room.send(frame)
 
 
 def _participants(hub: Hub, room_token: str, body: Frame) -> None:
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     if room is None:
         return
     for item in body.get("changed") or []:
@@ -125,7 +125,7 @@ def _flags(value: Any) -> int:
 
 
 def _message(hub: Hub, room_token: str, body: Frame) -> None:
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     if room is not None:
         payload = {"roomid": room_token, "data": body.get("data")}
         room.send(frames.event("room", "message", payload))
@@ -134,10 +134,10 @@ def _message(hub: Hub, room_token: str, body: Frame) -> None:
 def _update(hub: Hub, room_token: str, body: Frame) -> None:
     _roomlist(hub, "update", room_token, body, body.get("userids"))
     properties = body.get("properties")
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     if room is not None and isinstance(properties, dict):
         if properties != room.properties:
-            hub.set_properties(room, properties)
+            hub.rooms.set_properties(room, properties)
 
 
 def _invite(hub: Hub, room_token: str, body: Frame) -> None:
@@ -156,7 +156,7 @@ def _roomlist(hub: Hub, kind: str, room_token: str, body: Frame, user_ids: Any) 
 
 def _disinvite(hub: Hub, room_token: str, body: Frame) -> None:
     removed = _of_users(hub, body.get("userids"))
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     for nc_session_id in _strings(body.get("sessionids")):
         session = room.by_nc_session(nc_session_id) if room is not None else None
         if session is not None and session not in removed:
@@ -177,20 +177,20 @@ def _remove(hub: Hub, room_token: str, removed: Iterable[Session], reason: str) 
 
 def _delete(hub: Hub, room_token: str, body: Frame) -> None:
     _remove(hub, room_token, _of_users(hub, body.get("userids")), "deleted")
-    room = hub.rooms.pop(room_token, None)
+    room = hub.rooms.by_token.pop(room_token, None)
     if room is None:
         return
     for session in list(room.sessions.values()):
         if session.internal:
             session.send(frames.event("room", "delete"))
-        hub.leave_call(session.session_id)
+        hub.rooms.leave_call(session.session_id)
         session.room, session.nc_session_id = None, ""
         session.send(frames.room(None, "", None))
     room.sessions.clear()
 
 
 def _switch_to(hub: Hub, room_token: str, body: Frame) -> None:
-    room = hub.rooms.get(room_token)
+    room = hub.rooms.by_token.get(room_token)
     sessions = body.get("sessions")
     if not isinstance(sessions, (list, dict)) or not body.get("roomid"):
         raise UnknownRequest("switchto")

@@ -12,7 +12,8 @@ from typing import Any
 
 from ...protocol.messages import Control, DataMessage, Party, TransientMessage
 from . import frames
-from .hub import Hub, remove_transient
+from .hub import Hub
+from .rooms import remove_transient
 from .state import Session
 
 __all__ = ["is_valid", "relay", "transient"]

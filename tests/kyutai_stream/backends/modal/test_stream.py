@@ -20,13 +20,8 @@ from kyutai_stream.backend import (
 )
 from kyutai_stream.backends._websocket import Ended
 from kyutai_stream.backends.modal._failures import FRESH_S
-from kyutai_stream.backends.modal._stream import (
-    ALIVE_S,
-    MARGIN_S,
-    REMEMBERED,
-    STALL_S,
-    GatewayStream,
-)
+from kyutai_stream.backends.modal._questions import MARGIN_S, STALL_S
+from kyutai_stream.backends.modal._stream import ALIVE_S, REMEMBERED, GatewayStream
 from kyutai_stream.errors import (
     CapacityError,
     ConfigError,
@@ -149,6 +144,14 @@ class TestProtocol1:
         driven.stream.flush(1, driven.now)
         assert driven.hear("error", code="bad_control", retryable=True) == []
         assert driven.wait(STALL_S) == [Flushed(token=1)]
+
+    def test_but_no_longer_because_it_acknowledges(self) -> None:
+        driven = Driven()
+        driven.stream.flush(1, driven.now)
+        driven.hear("error", code="bad_control", retryable=True)
+        driven.wait(STALL_S - 1)
+        driven.hear("ack", samples=0)
+        assert driven.wait(1) == [Flushed(token=1)]
 
     def test_reset_divides_the_epochs(self) -> None:
         driven = Driven()
@@ -280,7 +283,7 @@ class TestOlder:
         driven.stream.flush(1, driven.now)
         driven.now += MARGIN_S - 0.01
         driven.hear("token", text=" late")
-        driven.stream._flushes[0].due = driven.now
+        driven.stream._questions._flushes[0].due = driven.now
         assert [type(event) for event in driven.wait(0.0)] == [Word, Flushed]
 
     def test_it_cannot_be_reset(self) -> None:

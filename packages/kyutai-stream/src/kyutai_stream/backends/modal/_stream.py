@@ -39,6 +39,7 @@ from ...wire._novelty import Novelties
 from ...wire.spelling import Speller
 from .._websocket import Ended
 from ._failures import close_error, message_error
+from ._questions import Questions
 
 __all__ = ["GatewayStream"]
 
@@ -49,12 +50,6 @@ ONE_HORIZON_S = (2.0,)
 
 WORD_S = 0.24
 """A word of two pieces comes three steps after the delay; for estimates."""
-
-MARGIN_S = 0.5
-"""Added to the time that a server at real-time speed needs, where only time tells."""
-
-STALL_S = 10.0
-"""Without any acknowledgement for so long, an asked-for flush or reset has failed."""
 
 ALIVE_S = 35.0
 """Protocol 1 says `ping` every 10 s; without any message for so long it is dead."""
@@ -69,14 +64,6 @@ class _Epoch:
     processed: int = 0
     words: int = 0
     last_start: float = 0.0
-
-
-@define(kw_only=True, eq=False)
-class _Flush:
-    token: int
-    number: int
-    asked: bool
-    due: float
 
 
 class GatewayStream:
@@ -103,10 +90,7 @@ class GatewayStream:
         self._number: int | None = None
         self._ends: dict[int, int] = {}
         self._last_index = -1
-        self._flushes: deque[_Flush] = deque()
-        self._asked = 0
-        self._busy_until = -math.inf
-        self._reset_due = math.inf
+        self._questions = Questions()
         self._had_words = False
         self._speller = Speller()
         self._novelties = Novelties(logger, "the gateway")
@@ -116,7 +100,7 @@ class GatewayStream:
     def sent(self, now: float) -> None:
         """Note one frame; called before it is written."""
         self._epochs[-1].sent += 1
-        self._busy_until = max(self._busy_until, now) + FRAME_S
+        self._questions.sent(now)
 
     def flush(self, token: int, now: float) -> str | None:
         """Begin to wait for everything sent so far.
@@ -125,12 +109,8 @@ class GatewayStream:
             A message to send, where the gateway understands one.
         """
         asked = self.ready is not None
-        due = max(self._busy_until, now) + (STALL_S if asked else MARGIN_S)
-        self._asked += 1
-        self._flushes.append(
-            _Flush(token=token, number=self._asked, asked=asked, due=due)
-        )
-        return gateway.encode_flush(self._asked) if asked else None
+        number = self._questions.flush(token, now, asked=asked)
+        return gateway.encode_flush(number) if asked else None
 
     def reset(self, now: float) -> str:
         """Begin the next epoch with the next frame.
@@ -144,9 +124,7 @@ class GatewayStream:
         if self.ready is None:
             raise ConfigError("this gateway cannot be reset")
         self._epochs.append(_Epoch())
-        self._reset_due = max(self._busy_until, now) + STALL_S
-        self._asked += 1
-        return gateway.encode_reset(self._asked)
+        return gateway.encode_reset(self._questions.reset(now))
 
     # -- receive -----------------------------------------------------------------
 
@@ -154,8 +132,7 @@ class GatewayStream:
     def deadline(self) -> float:
         """When `tick` is due next; infinite for never."""
         alive = self._heard + ALIVE_S if self.ready is not None else math.inf
-        flush = self._flushes[0].due if self._flushes else math.inf
-        return min(alive, flush, self._reset_due, self._speller.deadline)
+        return min(alive, self._questions.due, self._speller.deadline)
 
     def receive(self, message: bytes | str, now: float) -> None:
         """Take one message.
@@ -180,7 +157,8 @@ class GatewayStream:
             case gateway.Transcript():
                 self._transcript(decoded, now)
             case gateway.Flushed():
-                self._flushed(decoded)
+                for token in self._questions.flushed(decoded.number):
+                    self._confirm(token)
             case gateway.WasReset():
                 self._was_reset(decoded)
             case gateway.Error():
@@ -195,12 +173,8 @@ class GatewayStream:
             ConnectionLost: If the gateway owes an answer and does not give it.
         """
         self._tell(self._speller.tick(now))
-        while self._flushes and self._flushes[0].due <= now:
-            if self._flushes[0].asked:
-                raise ConnectionLost(f"the gateway did not flush for {STALL_S:g} s")
-            self._confirm()
-        if self._reset_due <= now:
-            raise ConnectionLost(f"the gateway did not reset for {STALL_S:g} s")
+        while (token := self._questions.take_due(now)) is not None:
+            self._confirm(token)
         if self.ready is not None and now >= self._heard + ALIVE_S:
             raise ConnectionLost(f"the gateway was silent for {ALIVE_S:g} s")
 
@@ -237,16 +211,13 @@ class GatewayStream:
         horizons = self.ready.pause_horizons_s if self.ready is not None else ()
         if ack.prs and len(ack.prs) == len(horizons):
             self._events.append(Pause(probabilities=ack.prs, horizons_s=horizons))
-        for flush in self._flushes:
-            flush.due = max(flush.due, now + STALL_S) if flush.asked else flush.due
-        if len(self._epochs) > 1:
-            self._reset_due = max(self._reset_due, now + STALL_S)
+        self._questions.acknowledged(now)
 
     def _token(self, token: gateway.Token, now: float) -> None:
         if token.index is None or token.start_s is None:
             self._spoke_older()
             self._tell(self._speller.token(token.text, now))
-            self._postpone(now)
+            self._questions.word_came(now)
             return
         # A word told twice is the server's mistake, not the speaker's.
         if not self._is_current(token.epoch) or token.index <= self._last_index:
@@ -274,7 +245,7 @@ class GatewayStream:
     def _transcript(self, message: gateway.Transcript, now: float) -> None:
         self._spoke_older()
         self._tell(self._speller.text(message.text, now, final=message.final))
-        self._postpone(now)
+        self._questions.word_came(now)
         if message.final or message.vad_end:
             self._pause()
 
@@ -304,26 +275,15 @@ class GatewayStream:
         self._events.append(Word(index=epoch.words, text=text, start=start))
         epoch.words += 1
 
-    def _postpone(self, now: float) -> None:
-        """A word came: more may, where only time tells."""
-        for flush in self._flushes:
-            flush.due = max(flush.due, now + MARGIN_S)
-
-    def _flushed(self, flushed: gateway.Flushed) -> None:
-        number = flushed.number
-        while self._flushes and (number is None or self._flushes[0].number <= number):
-            self._confirm()
-
-    def _confirm(self) -> None:
+    def _confirm(self, token: int) -> None:
         self._tell(self._speller.finish())
-        self._events.append(Flushed(token=self._flushes.popleft().token))
+        self._events.append(Flushed(token=token))
 
     def _was_reset(self, was_reset: gateway.WasReset) -> None:
         if len(self._epochs) == 1:
             raise ConnectionLost("the gateway began anew without being asked")
         self._epochs.popleft()
-        if len(self._epochs) == 1:
-            self._reset_due = math.inf
+        self._questions.was_reset()
         self._number = was_reset.epoch
         self._ends.clear()
         self._last_index = -1
@@ -334,8 +294,7 @@ class GatewayStream:
         if error.code == "bad_control":
             # The stream goes on; what was asked for will not be answered.
             self._novelties.say("error bad_control")
-            for flush in self._flushes:
-                flush.asked = False
+            self._questions.not_understood()
             return
         raise message_error(error, established=self.established)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from kyutai_stream.testing import HeardWord
+from kyutai_stream.testing import HeardWord, speak
 from kyutai_stream.testing.moshi_server import ScriptedRecogniser
 
 Samples = npt.NDArray[np.float32]
@@ -126,3 +126,13 @@ async def feed(client: Client, count: int) -> list[Message]:
 def scripted(*words: tuple[str, float]) -> ScriptedRecogniser:
     said = [HeardWord(text=text, start=at, end=at + 0.2) for text, at in words]
     return ScriptedRecogniser(said)
+
+
+SPOKEN = speak("alpha bravo charlie delta echo foxtrot golf hotel", tail_s=1.0)
+FRAMES = frames(SPOKEN.samples)
+
+
+async def say(client: Client, *, wait: bool = True) -> None:
+    await client.send(*FRAMES)
+    if wait:
+        await client.steps(len(FRAMES))

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import anyio
-import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kyutai_stream.testing import FakeMoshiServer, Redecoding, speak
+from kyutai_stream.testing import FakeMoshiServer
 from kyutai_stream.testing.moshi_server import ConnectionPlan, Model
 
-from .raw_client import SILENCE, Client, client_of, frames
-
-SPOKEN = speak("alpha bravo charlie delta echo foxtrot golf hotel", tail_s=1.0)
-FRAMES = frames(SPOKEN.samples)
-
-
-async def say(client: Client, *, wait: bool = True) -> None:
-    await client.send(*FRAMES)
-    if wait:
-        await client.steps(len(FRAMES))
+from .raw_client import FRAMES, SILENCE, SPOKEN, client_of, say
 
 
 class TestListening:
@@ -310,100 +298,3 @@ class TestStalls:
                 await client.steps(len(FRAMES))
                 took = anyio.current_time() - start
                 assert took == pytest.approx(len(FRAMES) * 0.16, abs=0.1)
-
-
-class TestRedecoding:
-    async def heard(self, server: FakeMoshiServer) -> tuple[list[str], list[float]]:
-        async with client_of(server.url) as client:
-            await say(client)
-            starts = [word["start_time"] for word in client.of("Word")]
-            return client.words, starts
-
-    @pytest.mark.parametrize("seed", range(5))
-    async def test_times_move_and_words_stay(self, seed: int) -> None:
-        model = Model(redecoding=Redecoding(seed=seed, splits=False))
-        async with FakeMoshiServer(model, speed=math.inf) as server:
-            words, exact = await self.heard(server)
-            assert words == SPOKEN.text.split()
-            moved = []
-            for _ in range(4):
-                again, starts = await self.heard(server)
-                assert again == words
-                assert starts == sorted(set(starts))
-                offsets = np.array(starts) - np.array(exact)
-                assert np.abs(offsets).max() <= 0.161
-                steps = np.array(starts) / 0.08
-                assert np.allclose(steps, np.round(steps))
-                moved.append(tuple(np.round(offsets, 2)))
-            assert any(any(offset) for offset in moved)
-            assert len(set(moved)) > 1
-
-    async def test_close_words_may_come_as_one(self) -> None:
-        redecoding = Redecoding(seed=3, split_probability=0.5)
-        async with FakeMoshiServer(Model(redecoding=redecoding)) as server:
-            assert (await self.heard(server))[0] == SPOKEN.text.split()
-            several = 0
-            for _ in range(6):
-                words, _ = await self.heard(server)
-                assert " ".join(words) == SPOKEN.text
-                several += sum(" " in word for word in words)
-            assert several > 3
-
-    async def test_distant_words_and_the_last_one_never_wait(self) -> None:
-        """Merging must not hold back a word that nothing follows."""
-        redecoding = Redecoding(split_probability=1.0, time_s=0, exact_connections=0)
-        spoken = speak("alpha. bravo charlie", tail_s=0.0)
-        sent = [*frames(spoken.samples), *[SILENCE] * 9]
-        async with FakeMoshiServer(Model(redecoding=redecoding)) as server:
-            async with client_of(server.url) as client:
-                await client.send(*sent)
-                await client.steps(len(sent))
-                assert client.words == ["alpha", "bravo charlie"]
-
-    async def test_a_reset_stream_is_heard_differently_too(self) -> None:
-        redecoding = Redecoding(seed=1, splits=False, exact_connections=1)
-        async with FakeMoshiServer(Model(redecoding=redecoding)) as server:
-            async with client_of(server.url) as client:
-                await say(client)
-                exact = [word["start_time"] for word in client.of("Word")]
-                await client.send({"type": "Init"}, *FRAMES)
-                await client.steps(2 * len(FRAMES))
-                starts = [word["start_time"] for word in client.of("Word")]
-                assert client.words == SPOKEN.text.split() * 2
-                assert starts[: len(exact)] == exact
-                assert starts[len(exact) :] != exact
-
-
-class TestBooks:
-    """What the server keeps accounts for every sample."""
-
-    async def test_over_two_connections(self) -> None:
-        plan = ConnectionPlan(cut_after_frames=20)
-        async with FakeMoshiServer(plans=[plan], keep_audio=True) as server:
-            async with client_of(server.url) as client:
-                with pytest.raises(ConnectionClosed):
-                    await say(client)
-            async with client_of(server.url) as client:
-                await client.send(*FRAMES[20:])
-                await client.steps(len(FRAMES) - 20)
-            one, two = server.connections
-            padded = np.pad(SPOKEN.samples, (0, -len(SPOKEN.samples) % 1920))
-            assert np.array_equal(np.concatenate((one.audio, two.audio)), padded)
-            assert two.steps == two.frames == len(FRAMES) - 20
-            assert [word.text for word in two.words] == client.words
-            await server.wait_until(lambda: server.used_slots == 0)
-
-    async def test_audio_is_kept_only_if_asked_for(self) -> None:
-        async with FakeMoshiServer() as server, client_of(server.url):
-            with pytest.raises(RuntimeError, match="keep_audio"):
-                _ = server.connections[0].audio
-
-    async def test_an_error_of_the_body_comes_out_as_it_is(self) -> None:
-        with pytest.raises(KeyError):
-            async with FakeMoshiServer() as server, client_of(server.url):
-                raise KeyError("mine")
-
-    async def test_waiting_is_bounded(self) -> None:
-        async with FakeMoshiServer() as server:
-            with pytest.raises(TimeoutError):
-                await server.wait_until(lambda: False)

@@ -9,14 +9,7 @@ import pytest
 
 from kyutai_stream.testing import FakeMoshiServer
 
-from .raw_client import (
-    FRAME,
-    SILENCE,
-    audio,
-    client_of,
-    feed,
-    scripted,
-)
+from .raw_client import FRAME, SILENCE, audio, client_of, feed, scripted
 
 
 class TestSteps:

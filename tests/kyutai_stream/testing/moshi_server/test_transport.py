@@ -13,18 +13,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from kyutai_stream.testing import FakeMoshiServer
-from kyutai_stream.testing.moshi_server import (
-    Model,
-    Timers,
-)
+from kyutai_stream.testing.moshi_server import Model, Timers
 
-from .raw_client import (
-    FRAME,
-    SILENCE,
-    audio,
-    client_of,
-    feed,
-)
+from .raw_client import FRAME, SILENCE, audio, client_of, feed
 
 
 class TestTransport:

@@ -13,14 +13,7 @@ from kyutai_stream.testing.moshi_server import (
     Model,
 )
 
-from .raw_client import (
-    SILENCE,
-    Client,
-    client_of,
-    feed,
-    frames,
-    scripted,
-)
+from .raw_client import SILENCE, Client, client_of, feed, frames, scripted
 
 
 class TestWords:

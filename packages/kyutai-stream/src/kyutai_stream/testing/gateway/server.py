@@ -16,14 +16,7 @@ from ...core import FRAME_S
 from ..moshi_server import STT_1B, Model, Recogniser
 from ..tones import ToneRecogniser
 from .connection import GatewayConnection
-from .edge import (
-    STREAM_PATH,
-    Edge,
-    EdgeOptions,
-    GatewayEdge,
-    Handshake,
-    bearer_tokens,
-)
+from .edge import STREAM_PATH, Edge, EdgeOptions, GatewayEdge, Handshake, bearer_tokens
 from .generations import DEFAULT_TIMERS, DIALECTS
 from .incidents import Attempt, Incident
 from .machine import StreamMachine

@@ -26,13 +26,7 @@ from .messages import (
     WordEnd,
 )
 from .reading import decode
-from .writing import (
-    KEEPALIVE,
-    encode_flush,
-    encode_frame,
-    encode_pcm16,
-    encode_reset,
-)
+from .writing import KEEPALIVE, encode_flush, encode_frame, encode_pcm16, encode_reset
 
 __all__ = [
     "KEEPALIVE",

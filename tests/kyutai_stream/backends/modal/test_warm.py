@@ -17,16 +17,11 @@ from kyutai_stream.backends.activity import ActivityBackend
 from kyutai_stream.backends.fallback import Fallback
 from kyutai_stream.backends.modal import ModalBackend
 from kyutai_stream.errors import AuthError, ConfigError, ConnectFailed
-from kyutai_stream.testing import FakeGateway, VirtualTimeLoop
+from kyutai_stream.testing import FakeGateway
 from kyutai_stream.testing.gateway import DialectName
 
 NOBODY = "ws://127.0.0.1:9"
 """A port of the reserved range."""
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 @asynccontextmanager

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 import anyio
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from kyutai_stream.backend import (
-    Connection,
-    ConnectionEvent,
     ConnectRequest,
-    Flushed,
     Pause,
     Progress,
     WasReset,
     Word,
 )
 from kyutai_stream.backends.moshi_server import MoshiServerBackend
-from kyutai_stream.core import Framer
 from kyutai_stream.errors import AuthError, CapacityError, ConnectFailed, ConnectionLost
 from kyutai_stream.testing import (
     ConnectionPlan,
     FakeMoshiServer,
-    VirtualTimeLoop,
     check_backend,
-    speak,
 )
 from kyutai_stream.testing.moshi_server import STT_1B, STT_2_6B, STT_PYTHON, Model
 
-TEXT = "alpha bravo charlie delta echo foxtrot golf"
-SPEECH = speak(TEXT)
-ZEROS = np.zeros(1920, dtype=np.float32)
+from ..talk import SPEECH, TEXT, frames, talking
+
 KINDS = pytest.mark.parametrize(
     ("model", "settings"),
     [
@@ -43,46 +32,6 @@ KINDS = pytest.mark.parametrize(
     ],
     ids=["1b", "2.6b", "python"],
 )
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
-
-
-def frames(samples: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    framer = Framer()
-    whole = framer.push(samples)
-    return whole + framer.push(np.zeros(framer.padding, dtype=np.float32))
-
-
-class Talk:
-    """Sends and reads at the same time."""
-
-    def __init__(self, connection: Connection, delay_s: float) -> None:
-        self.connection = connection
-        self.silence = [ZEROS] * (math.ceil(delay_s / 0.08) + 3)
-        self.events: list[ConnectionEvent] = []
-        self._news = anyio.Event()
-
-    async def read(self) -> None:
-        async for event in self.connection:
-            self.events.append(event)
-            self._news.set()
-            self._news = anyio.Event()
-
-    async def say(self, token: int) -> None:
-        for frame in frames(SPEECH.samples) + self.silence:
-            await self.connection.send(frame)
-        await self.connection.request_flush(token)
-
-    async def until(self, event: ConnectionEvent) -> None:
-        with anyio.fail_after(60):
-            while event not in self.events:
-                await self._news.wait()
-
-    def words(self) -> list[Word]:
-        return [event for event in self.events if isinstance(event, Word)]
 
 
 @KINDS
@@ -100,18 +49,13 @@ async def test_words_come_once_in_time_and_before_the_flush(
 ) -> None:
     async with FakeMoshiServer(model) as server:
         backend = MoshiServerBackend(url=server.url, **settings)  # type: ignore[arg-type]  # as parametrized
-        async with (
-            backend.connect(ConnectRequest()) as connection,
-            anyio.create_task_group() as tasks,
-        ):
-            talk = Talk(connection, backend.capabilities.nominal_delay_s)
-            tasks.start_soon(talk.read)
-            await talk.say(1)
-            await talk.until(Flushed(token=1))
+        async with talking(backend) as talk:
+            await talk.send_speech(1)
+            await talk.flushed(1)
             told = talk.words()
             await anyio.sleep(5)
             assert talk.words() == told
-            tasks.cancel_scope.cancel()
+            assert talk.failure is None
     assert [word.text for word in told] == TEXT.split()
     assert [word.index for word in told] == list(range(len(told)))
     for word, spoken in zip(told, SPEECH.words, strict=True):
@@ -122,22 +66,17 @@ async def test_reset_in_full_flow_keeps_the_epochs_apart() -> None:
     """The server still owes steps and words when the reset is asked for."""
     async with FakeMoshiServer(speed=2.0) as server:
         backend = MoshiServerBackend(url=server.url)
-        async with (
-            backend.connect(ConnectRequest()) as connection,
-            anyio.create_task_group() as tasks,
-        ):
-            talk = Talk(connection, backend.capabilities.nominal_delay_s)
-            tasks.start_soon(talk.read)
-            await talk.say(1)
-            await connection.reset()
-            await talk.say(2)
-            await talk.until(Flushed(token=2))
-            tasks.cancel_scope.cancel()
+        async with talking(backend) as talk:
+            await talk.send_speech(1)
+            await talk.connection.reset()
+            sent = await talk.send_speech(2)
+            await talk.flushed(2)
+    assert talk.failure is None
     border = talk.events.index(WasReset())
     for part in (talk.events[:border], talk.events[border + 1 :]):
         counts = [e.frames_processed for e in part if isinstance(e, Progress)]
         assert counts == list(range(1, len(counts) + 1))
-        assert len(counts) == len(frames(SPEECH.samples) + talk.silence)
+        assert len(counts) == sent
         words = [event for event in part if isinstance(event, Word)]
         assert [word.text for word in words] == TEXT.split()
         assert words[0].index == 0
@@ -147,18 +86,13 @@ async def test_reset_in_full_flow_keeps_the_epochs_apart() -> None:
 async def test_an_idle_stream_lives_on_its_keepalives() -> None:
     async with FakeMoshiServer() as server:
         backend = MoshiServerBackend(url=server.url)
-        async with (
-            backend.connect(ConnectRequest()) as connection,
-            anyio.create_task_group() as tasks,
-        ):
-            talk = Talk(connection, backend.capabilities.nominal_delay_s)
-            tasks.start_soon(talk.read)
+        async with talking(backend) as talk:
             for _ in range(10):
                 await anyio.sleep(backend.capabilities.keepalive_interval_s or 0)
-                await connection.keepalive()
-            await talk.say(1)
-            await talk.until(Flushed(token=1))
-            tasks.cancel_scope.cancel()
+                await talk.connection.keepalive()
+            await talk.send_speech(1)
+            await talk.flushed(1)
+        assert talk.failure is None
         assert [word.text for word in talk.words()] == TEXT.split()
 
 

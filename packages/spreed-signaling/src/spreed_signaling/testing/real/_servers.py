@@ -3,30 +3,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
-import re
 import secrets
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import anyio
-import httpx
 
-from ...errors import RoomApiError, UsageError
-from ...http import welcome
-from .._serve import local_client
-from ._configs import hpb_config, janus_configs
+from ...errors import UsageError
+from ._configs import hpb_config
 from ._errors import RealServersUnavailable
+from ._hpb import Hpb
 from ._ice import own_host_addresses
+from ._janus import Janus
 from ._locks import RunFolder
 from ._network import JanusNetwork, free_port, open_network
 from ._packages import (
-    HpbPackage,
-    JanusInstall,
     Progress,
     default_cache,
     fetch_hpb,
@@ -35,11 +29,12 @@ from ._packages import (
     install_janus,
     unavailable_reason,
 )
-from ._process import ServerProcess
 
 __all__ = ["HPB_SUITES", "RealServers", "prepare"]
 
 _log = logging.getLogger(__name__)
+
+_Part = TypeVar("_Part")
 
 HPB_SUITES = ("sid", "bookworm-backports")
 """Debian suites whose signaling server is tested against: newest and oldest usable.
@@ -128,12 +123,10 @@ class RealServers:
         # Kept over restarts: with other keys no session could be resumed, and
         # every attempt would count towards the server's lock-out.
         self._keys = (secrets.token_hex(16), secrets.token_hex(16))
-        self._package: HpbPackage | None = None
-        self._install: JanusInstall | None = None
         self._folder: RunFolder | None = None
         self._network: JanusNetwork | None = None
-        self._janus: ServerProcess | None = None
-        self._hpb: ServerProcess | None = None
+        self._janus: Janus | None = None
+        self._hpb: Hpb | None = None
 
     @property
     def url(self) -> str:
@@ -143,23 +136,17 @@ class RealServers:
     @property
     def media_address(self) -> str:
         """IPv4 address at which Janus receives and sends media."""
-        return self._entered.media_address
+        return _inside(self._network).media_address
 
     @property
     def host_address(self) -> str:
         """Our own IPv4 address from which `media_address` is reached."""
-        return self._entered.host_address
+        return _inside(self._network).host_address
 
     @property
     def network_kind(self) -> str:
         """`namespace`, or `host` where namespaces are not allowed."""
-        return self._entered.kind
-
-    @property
-    def _entered(self) -> JanusNetwork:
-        if self._network is None:
-            raise UsageError("RealServers is used outside of its context")
-        return self._network
+        return _inside(self._network).kind
 
     def pinned_ice(self) -> AbstractContextManager[None]:
         """Offer only `host_address` for media while the result is entered."""
@@ -182,11 +169,15 @@ class RealServers:
 
     async def __aenter__(self) -> RealServers:
         await prepare((self._suite,), progress=_log.warning)
-        self._package = find_hpb(self._suite, default_cache())
-        self._install = find_janus()
+        package, install = find_hpb(self._suite, default_cache()), find_janus()
+        if package is None or install is None:
+            raise AssertionError("prepared without servers")
         self._folder = RunFolder()
+        path = self._folder.path
         try:
-            self._network = await open_network(self._folder.path / "network.log")
+            self._network = await open_network(path / "network.log")
+            self._janus = Janus(install, self._network, path)
+            self._hpb = Hpb(package, path)
             await self.start_janus()
             await self.start_hpb()
         except BaseException:
@@ -207,6 +198,7 @@ class RealServers:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.stop_hpb)
                 tasks.start_soon(self.kill_janus)
+            self._janus = self._hpb = None
             network, self._network = self._network, None
             if network is not None:
                 await network.close()
@@ -220,47 +212,14 @@ class RealServers:
             ServerStartFailed: If it does not come up.
             UsageError: If it is running, or outside of the context.
         """
-        network = self._entered
-        if self._install is None or self._folder is None:
-            raise AssertionError("entered without Janus")
-        if self._janus is not None:
-            raise UsageError("Janus is running")
-        folder = self._folder.path / "janus"
-        folder.mkdir(exist_ok=True)
-        files = janus_configs(
-            folder=folder,
-            libraries=self._install.libraries,
-            ws_address=network.ws_address,
-            ws_port=network.ws_port,
-            media_address=network.media_address,
-            rtp_ports=network.rtp_ports,
-        )
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        janus = ServerProcess(
-            "Janus",
-            network.command(str(self._install.binary), "-F", str(folder)),
-            self._folder.path / "janus.log",
-        )
-        self._janus = janus
+        janus = _inside(self._janus)
         await janus.start()
-        await janus.wait_ready(self._janus_listens)
-        self.janus_version = _janus_version(janus.output())
-
-    async def _janus_listens(self) -> bool:
-        with contextlib.suppress(OSError), anyio.move_on_after(1.0):
-            stream = await anyio.connect_tcp(
-                self._entered.ws_address, self._entered.ws_port
-            )
-            await stream.aclose()
-            return True
-        return False
+        self.janus_version = janus.version
 
     async def kill_janus(self, *, kill: bool = True) -> None:
         """End Janus, with SIGKILL unless told otherwise; harmless when it is down."""
-        janus, self._janus = self._janus, None
-        if janus is not None:
-            await janus.stop(kill=kill)
+        if self._janus is not None:
+            await self._janus.stop(kill=kill)
 
     async def start_hpb(self, *, internal_secret: str | None = None) -> None:
         """Start the signaling server on its old port; wait until it answers.
@@ -274,55 +233,33 @@ class RealServers:
             ServerStartFailed: If it does not come up.
             UsageError: If it is running, or outside of the context.
         """
-        network = self._entered
-        if self._package is None or self._folder is None:
-            raise AssertionError("entered without the signaling server")
-        if self._hpb is not None:
+        hpb, network = _inside(self._hpb), _inside(self._network)
+        if hpb.running:
             raise UsageError("the signaling server is running")
         if internal_secret is not None:
             self.internal_secret = internal_secret
-        if self.port == 0:
-            self.port = free_port()
-        config = self._folder.path / "hpb.conf"
-        config.touch(mode=0o600)
-        config.write_text(
-            hpb_config(
-                port=self.port,
-                backend_url=self._backend[0],
-                backend_secret=self._backend[1],
-                internal_secret=self.internal_secret,
-                janus_url=f"ws://{network.ws_address}:{network.ws_port}",
-                hash_key=self._keys[0],
-                block_key=self._keys[1],
-                debug=self._debug,
-            )
+        self.port = self.port or free_port()
+        config = hpb_config(
+            port=self.port,
+            backend_url=self._backend[0],
+            backend_secret=self._backend[1],
+            internal_secret=self.internal_secret,
+            janus_url=f"ws://{network.ws_address}:{network.ws_port}",
+            hash_key=self._keys[0],
+            block_key=self._keys[1],
+            debug=self._debug,
         )
-        command = [str(self._package.binary), "--config", str(config)]
-        hpb = ServerProcess(
-            "the signaling server", command, self._folder.path / "hpb.log"
-        )
-        self._hpb = hpb
-        await hpb.start()
-        async with local_client(2.0) as client:
-            await hpb.wait_ready(functools.partial(self._hpb_answers, client))
-
-    async def _hpb_answers(self, client: httpx.AsyncClient) -> bool:
-        # On a given port another server may answer before ours fails to bind it.
-        if self._hpb is None or "Listening on" not in self._hpb.output():
-            return False
-        try:
-            self.version = (await welcome(self.url, client=client)).version
-        except RoomApiError:
-            return False
-        return True
+        await hpb.start(config, self.url)
+        self.version = hpb.version
 
     async def stop_hpb(self, *, kill: bool = False) -> None:
         """End the signaling server, by SIGTERM or SIGKILL; harmless when it is down."""
-        hpb, self._hpb = self._hpb, None
-        if hpb is not None:
-            await hpb.stop(kill=kill)
+        if self._hpb is not None:
+            await self._hpb.stop(kill=kill)
 
 
-def _janus_version(output: str) -> str:
-    match = re.search(r"^Janus version: \d+ \((.+)\)", output, re.MULTILINE)
-    return match[1] if match else ""
+def _inside(part: _Part | None) -> _Part:
+    """Return what is there between entering and leaving only."""
+    if part is None:
+        raise UsageError("RealServers is used outside of its context")
+    return part

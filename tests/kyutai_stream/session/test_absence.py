@@ -35,8 +35,8 @@ class TestRetries:
         driver.wait(200.0)
         slow = [at for at in driver.attempts if at > 100 + 125]
         assert np.diff(slow) == pytest.approx(22.5, abs=0.05)
-        assert isinstance(driver.events[-1], StateChanged)
-        assert driver.events[-1].detail == "down (trying every 30 s)"
+        assert isinstance(driver.shown.events[-1], StateChanged)
+        assert driver.shown.events[-1].detail == "down (trying every 30 s)"
 
     def test_a_connection_after_that_is_as_good(self) -> None:
         driver = Driver(up=False)
@@ -45,8 +45,8 @@ class TestRetries:
         driver.wait(30.0)
         driver.say("ba be")
         driver.wait(1.0)
-        assert driver.text == "ba be"
-        assert driver.states[-1] == "ready"
+        assert driver.shown.text == "ba be"
+        assert driver.shown.states[-1] == "ready"
 
     def test_a_server_that_says_when_is_obeyed_within_reason(self) -> None:
         for asked, waited in ((6.0, 6.0), (3600.0, 30.0), (None, 0.375)):
@@ -105,16 +105,16 @@ class TestIdle:
         driver.say("ba be")
         silent = driver.now
         driver.quiet(70.0)
-        assert driver.states == ["connecting", "ready", "idle"]
-        idle_at = driver.times[-1]
+        assert driver.shown.states == ["connecting", "ready", "idle"]
+        idle_at = driver.shown.times[-1]
         assert idle_at - silent == pytest.approx(60.0 - 0.2, abs=0.1)
         driver.say("bi bo")
         driver.wait(1.0)
         driver.end()
         driver.require_whole()
-        assert driver.states[3:] == ["reconnecting", "ready", "closed"]
+        assert driver.shown.states[3:] == ["reconnecting", "ready", "closed"]
         assert len(driver.connections) == 2
-        assert driver.sent_again_s() == 0
+        assert driver.audio.sent_again_s() == 0
 
     def test_not_within_an_utterance(self) -> None:
         capabilities = Capabilities(acks=True, endpointing=True)
@@ -142,19 +142,19 @@ class TestIdle:
         driver = Driver()
         driver.say("ba")
         driver.wait(61.0)
-        assert driver.states[-1] == "idle"
+        assert driver.shown.states[-1] == "idle"
         assert driver.machine.connect_due(driver.now) == math.inf
         driver.say("be")
         driver.end()
         driver.require_whole()
-        assert driver.sent_again_s() == 0
+        assert driver.audio.sent_again_s() == 0
 
     def test_quiet_is_neither_kept_nor_lost(self) -> None:
         driver = Driver()
         driver.quiet(200.0)
         assert driver.machine._feeder.ring.held <= 1.2 * SAMPLE_RATE
         driver.end()
-        assert driver.gaps == []
+        assert driver.shown.gaps == []
         assert driver.machine.metrics(driver.now).skipped_quiet_s > 130
 
     def test_a_flush_meanwhile_needs_no_connection(self) -> None:
@@ -170,7 +170,7 @@ class TestIdle:
         driver.quiet(65.0)
         driver.end()
         assert len(driver.attempts) == 1
-        assert driver.gaps == []
+        assert driver.shown.gaps == []
 
     def test_never_is_an_option(self) -> None:
         driver = Driver(options=SessionOptions(idle_release_s=None))
@@ -209,7 +209,7 @@ class TestEnd:
         driver.end()
         driver.require_whole()
         assert driver.left == [Leaving.FINISHED]
-        assert driver.states[-1] == "closed"
+        assert driver.shown.states[-1] == "closed"
 
     def test_with_nothing_said_no_connection_is_waited_for(self) -> None:
         driver = Driver(starts_in_s=1e6)
@@ -228,8 +228,10 @@ class TestEnd:
         driver.close()
         assert driver.now - ended == pytest.approx(30.0, abs=0.2)
         assert driver.failures == ["the last words did not come in time"]
-        assert driver.gaps[-1].reason == "not transcribed"
-        assert not (driver.sounding & ~driver.was_sent() & ~driver.in_gaps()).any()
+        assert driver.shown.gaps[-1].reason == "not transcribed"
+        assert not (
+            driver.audio.sounding & ~driver.audio.was_sent() & ~driver.in_gaps()
+        ).any()
 
     def test_before_the_first_connection_there_is_more_time(self) -> None:
         driver = Driver(up=False)
@@ -241,7 +243,7 @@ class TestEnd:
             driver.wait(0.1)
         assert driver.now - ended == pytest.approx(120.0, abs=0.2)
         driver.close()
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert (gap.start, gap.reason) == (0.0, "not transcribed")
         assert gap.end == pytest.approx(0.5)
 

@@ -17,7 +17,8 @@ from kyutai_stream.backend import (
 from kyutai_stream.core import FRAME_S
 from kyutai_stream.session._actions import AskFlush
 
-from .driver import KYUTAI, LOUD, Driver, positions
+from .driver import KYUTAI, Driver
+from .recogniser import LOUD, positions
 
 
 class TestFlush:
@@ -26,9 +27,9 @@ class TestFlush:
         driver.say("ba be", gap_s=0.2)
         muted = driver.now
         driver.wait(1.0)
-        (final,) = driver.finals
+        (final,) = driver.shown.finals
         assert (final.text, final.reason) == ("ba be", FinalReason.FLUSH)
-        assert driver.final_at() - muted <= 0.3 + 0.04
+        assert driver.shown.final_at() - muted <= 0.3 + 0.04
         assert "AskFlush" in driver.asked
 
     @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ class TestFlush:
         driver = Driver()
         driver.say("ba", gap_s=gap_s)
         driver.wait(stall_s)
-        assert (driver.fed_silence_s() > 0) is cut
+        assert (driver.audio.fed_silence_s() > 0) is cut
 
     def test_no_stall_while_the_audio_is_early(self) -> None:
         # A file pushed at once: it would have been played for seconds.
@@ -58,14 +59,14 @@ class TestFlush:
         driver.noise(0.8)
         driver.wait(1.0)
         # The delay's six frames, and three.
-        assert driver.fed_silence_s() == pytest.approx(0.72)
+        assert driver.audio.fed_silence_s() == pytest.approx(0.72)
 
     def test_a_backend_that_flushes_itself_gets_none(self) -> None:
         driver = Driver(capabilities=evolve(KYUTAI, self_flushing=True))
         driver.say("ba", word_s=0.4, gap_s=0.0)
         driver.wait(1.0)
-        assert driver.fed_silence_s() == 0
-        assert driver.text == "ba"
+        assert driver.audio.fed_silence_s() == 0
+        assert driver.shown.text == "ba"
 
     def test_a_flush_is_asked_for_and_told(self) -> None:
         driver = Driver()
@@ -73,7 +74,7 @@ class TestFlush:
         mark = driver.machine.intake.request_flush()
         driver.wait(0.05)
         assert set(driver.fulfilled) == {mark}
-        assert driver.text == "ba"
+        assert driver.shown.text == "ba"
 
     def test_another_one_after_it_needs_no_question(self) -> None:
         driver = Driver()
@@ -106,7 +107,7 @@ class TestFlush:
         driver.reads = True
         driver.wait(0.05)
         assert mark in driver.fulfilled
-        assert driver.text.split()[0] == "ba"
+        assert driver.shown.text.split()[0] == "ba"
         driver.wait(2.0)
         driver.end()
         driver.require_whole()
@@ -141,7 +142,7 @@ class TestFlush:
         assert driver.fulfilled == {}
         driver.wait(2.0)
         assert set(driver.fulfilled) == {mark}
-        assert driver.text == "ba"
+        assert driver.shown.text == "ba"
 
     def test_after_a_loss_it_is_asked_for_while_audio_flows(self) -> None:
         driver = Driver()
@@ -188,8 +189,8 @@ class TestLeadIn:
         driver.jump(7.0)
         driver.say("ba")
         driver.wait(1.0)
-        assert driver.text == "ba"
-        (final,) = driver.finals
+        assert driver.shown.text == "ba"
+        (final,) = driver.shown.finals
         assert final.start == pytest.approx(7.0, abs=1e-6)
         assert driver.connections[0].frames[0][0] == np.float32(LOUD)
 
@@ -199,7 +200,7 @@ class TestLeadIn:
         driver.noise(1.0)
         begin = 4 * FRAME_S + 9 * FRAME_S - FRAME_S
         driver.receive(Word(index=0, text="early", start=begin))
-        assert driver.text == "early"
+        assert driver.shown.text == "early"
 
 
 def test_a_jump_of_the_callers_clock_is_a_pause() -> None:
@@ -211,4 +212,4 @@ def test_a_jump_of_the_callers_clock_is_a_pause() -> None:
     driver.end()
     driver.require_whole()
     # A second of silence stands for it, and the flush's at the end.
-    assert driver.fed_silence_s() == pytest.approx(1.0 + 0.72, abs=0.08)
+    assert driver.audio.fed_silence_s() == pytest.approx(1.0 + 0.72, abs=0.08)

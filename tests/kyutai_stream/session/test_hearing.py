@@ -87,12 +87,12 @@ def test_pauses_are_read() -> None:
     driver.quiet(0.6)
     for _ in range(11):
         driver.receive(Pause(probabilities=(0.1, 0.1), horizons_s=(0.5, 2.0)))
-    assert not driver.finals
+    assert not driver.shown.finals
     for _ in range(4):
         driver.receive(Pause(probabilities=(0.2, 0.9), horizons_s=(0.5, 2.0)))
-    (final,) = driver.finals
+    (final,) = driver.shown.finals
     assert final.reason is FinalReason.ENDPOINT
-    (endpoint,) = [e for e in driver.events if isinstance(e, Endpoint)]
+    (endpoint,) = [e for e in driver.shown.events if isinstance(e, Endpoint)]
     assert endpoint.probability is not None and endpoint.probability > 0.6
 
 
@@ -102,19 +102,19 @@ def test_a_word_is_never_dated_before_the_last_one() -> None:
     driver.receive(Word(index=0, text="late", start=2.0))
     driver.receive(Word(index=1, text="early", start=1.0))
     driver.wait(2.0)
-    (final,) = driver.finals
+    (final,) = driver.shown.finals
     assert [word.start for word in final.words] == pytest.approx([2.0, 2.0])
     driver.receive(Word(index=2, text="earlier", start=1.5))
-    assert driver.events[-1].start == 2.0  # type: ignore[union-attr]
+    assert driver.shown.events[-1].start == 2.0  # type: ignore[union-attr]
 
 
 def test_nothing_in_a_word_is_no_word() -> None:
     driver = Driver()
     driver.noise(1.0)
     driver.receive(Word(index=0, text="  ", start=0.5))
-    assert driver.text == ""
+    assert driver.shown.text == ""
     driver.end()
-    assert driver.usage.words == 0
+    assert driver.shown.usage.words == 0
 
 
 def test_an_end_of_another_word_changes_nothing() -> None:
@@ -125,7 +125,7 @@ def test_an_end_of_another_word_changes_nothing() -> None:
     driver.receive(WordEnd(index=7, end=1.9))
     driver.receive(WordEnd(index=0, end=0.9))
     driver.end()
-    (final,) = driver.finals
+    (final,) = driver.shown.finals
     assert final.words[0].end == pytest.approx(0.9)
     assert driver.machine.metrics(driver.now).word_latency.count == 1
 
@@ -137,7 +137,7 @@ def test_silence_of_the_stream_closes_a_segment() -> None:
     driver.say("bi")
     driver.end()
     driver.require_whole()
-    assert [final.text for final in driver.finals] == ["ba be", "bi"]
-    assert driver.finals[0].reason is FinalReason.SILENCE
-    kinds = [type(e).__name__ for e in driver.events]
+    assert [final.text for final in driver.shown.finals] == ["ba be", "bi"]
+    assert driver.shown.finals[0].reason is FinalReason.SILENCE
+    kinds = [type(e).__name__ for e in driver.shown.events]
     assert kinds.count("SpeechStarted") == kinds.count("Endpoint") + 1 == 2

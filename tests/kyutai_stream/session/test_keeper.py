@@ -30,10 +30,10 @@ class TestReplay:
         driver.say("da de di")
         driver.end()
         driver.require_whole()
-        assert driver.states == [
+        assert driver.shown.states == [
             *["connecting", "ready", "reconnecting", "ready", "closed"]
         ]
-        reasons = [final.reason for final in driver.finals]
+        reasons = [final.reason for final in driver.shown.finals]
         assert reasons == [FinalReason.DISCONNECT, FinalReason.FLUSH]
 
     def test_it_begins_in_the_quiet_before_the_last_word(self) -> None:
@@ -45,14 +45,14 @@ class TestReplay:
         begin = driver.words[2].media + 0.4 - 1.0
         first = driver.first_sent(1)
         assert begin - 0.4 <= first / SAMPLE_RATE <= begin
-        assert not driver.sounding[first]
+        assert not driver.audio.sounding[first]
 
     def test_no_more_than_needed_is_sent_again(self) -> None:
         driver = Driver()
         driver.say("ba be bi bo bu " * 8)
         driver.lose()
         driver.wait(2.0)
-        assert driver.sent_again_s() <= 1.5 + 0.48 + 1.0
+        assert driver.audio.sent_again_s() <= 1.5 + 0.48 + 1.0
 
     def test_frames_begin_anew_on_each_connection(self) -> None:
         driver = Driver()
@@ -61,7 +61,7 @@ class TestReplay:
         driver.noise(0.1)
         driver.end()
         assert driver.first_sent(1) == 0
-        assert driver.was_sent().all()
+        assert driver.audio.was_sent().all()
 
     def test_a_connection_that_never_was_ready_loses_nothing(self) -> None:
         driver = Driver(up=False)
@@ -70,7 +70,7 @@ class TestReplay:
         driver.wait(3.0)
         driver.end()
         driver.require_whole()
-        assert driver.usage.replayed_s == 0
+        assert driver.shown.usage.replayed_s == 0
 
     def test_an_outage_of_thirty_seconds(self) -> None:
         driver = Driver()
@@ -88,7 +88,7 @@ class TestReplay:
         driver.noise(20.0)
         driver.up = True
         driver.wait(6.0)
-        times = [at for at, _ in driver.sent]
+        times = [at for at, _ in driver.audio.sent]
         assert 250 * FRAME_S / (times[-1] - times[0]) == pytest.approx(5.5, abs=0.6)
 
     def test_quiet_of_a_backlog_is_shortened(self) -> None:
@@ -101,10 +101,10 @@ class TestReplay:
         driver.require_whole()
         metrics = driver.machine.metrics(driver.now)
         assert metrics.skipped_quiet_s > 14
-        assert driver.frames_sent_s() < 6
+        assert driver.audio.frames_sent_s() < 6
         # No silence stands for it, and the surroundings of sounds are kept.
-        assert driver.fed_silence_s() < 0.72 + 0.08
-        sent = driver.was_sent()
+        assert driver.audio.fed_silence_s() < 0.72 + 0.08
+        sent = driver.audio.was_sent()
         begin = driver.words[1].begin
         assert sent[begin - 6000 : begin].all()
         assert sent[: driver.words[0].end + 6000].all()
@@ -145,15 +145,15 @@ class TestTooMuch:
         driver.say("fo fu")
         driver.wait(2.0)
         driver.end()
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.reason == "too late"
-        shown = driver.text.split()
+        shown = driver.shown.text.split()
         assert shown[0] == "ba" and shown[-2:] == ["fo", "fu"]
         lost = [word for word in driver.words if word.text not in shown]
         assert gap.start <= lost[0].media + 0.1
         assert lost[0].media - gap.start <= 0.48 + 0.08
         assert gap.end >= lost[-1].media + 0.3
-        assert driver.usage.gap_s == pytest.approx(gap.end - gap.start)
+        assert driver.shown.usage.gap_s == pytest.approx(gap.end - gap.start)
 
     def test_overflow(self) -> None:
         options = SessionOptions(replay_s=5.0, cold_start_s=5.0)
@@ -166,9 +166,9 @@ class TestTooMuch:
         driver.up = True
         driver.wait(8.0)
         driver.end()
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.reason == "overflow"
-        shown = driver.text.split()
+        shown = driver.shown.text.split()
         lost = [word for word in driver.words if word.text not in shown]
         first, last = lost[0].media, lost[-1].media + 0.3
         # Right within a frame on the side of words that are there, and no word
@@ -177,7 +177,7 @@ class TestTooMuch:
         assert last - 0.08 <= gap.end <= last + 0.4 + 0.08
         assert shown == [word.text for word in driver.words if word not in lost]
         overflow = driver.machine.metrics(driver.now).overflow_s
-        assert overflow <= driver.usage.gap_s + 1e-6
+        assert overflow <= driver.shown.usage.gap_s + 1e-6
 
     def test_an_utterance_longer_than_the_memory(self) -> None:
         # A backend with its own endpoints may say all of it only at its end.
@@ -189,7 +189,7 @@ class TestTooMuch:
         driver.lose()
         driver.wait(1.0)
         driver.end()
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.start == 0.0
         assert gap.end == pytest.approx(driver.first_sent(1) / SAMPLE_RATE, abs=0.001)
         assert gap.end == pytest.approx(15.0, abs=0.1)
@@ -201,7 +201,7 @@ class TestTooMuch:
         # Heard to its middle, less the delay.
         driver.say("ba", word_s=word_s, gap_s=0.48 - word_s / 2)
         self.overflow(driver)
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.start == pytest.approx(1.0, abs=0.021)
 
     def test_or_behind_the_word_that_came_out(self) -> None:
@@ -211,7 +211,7 @@ class TestTooMuch:
         driver.receive(Word(index=0, text="soon", start=1.0))
         driver.quiet(0.1)
         self.overflow(driver)
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.start == pytest.approx(1.4, abs=0.021)
 
     def test_or_where_a_flush_brought_all_out(self) -> None:
@@ -221,7 +221,7 @@ class TestTooMuch:
         driver.machine.intake.request_flush()
         driver.wait(0.1)
         self.overflow(driver)
-        (gap,) = driver.gaps
+        (gap,) = driver.shown.gaps
         assert gap.start == pytest.approx(0.3, abs=0.001)
 
     def overflowing(self) -> Driver:

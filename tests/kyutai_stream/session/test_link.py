@@ -96,7 +96,7 @@ class TestHalfOpen:
         driver.wait(0.02)
         driver.frozen = True
         driver.noise(4.0)
-        assert len(driver.sent) == 16
+        assert len(driver.audio.sent) == 16
         metrics = driver.machine.metrics(driver.now)
         assert metrics.server_lag_s == pytest.approx(16 * FRAME_S)
         assert metrics.waiting_s == pytest.approx(4.0 - 16 * FRAME_S, abs=0.16)
@@ -119,13 +119,13 @@ class TestResets:
         driver.noise(3.0)
         driver.quiet(2.0)
         assert "AskReset" in driver.asked
-        sent = len(driver.sent)
+        sent = len(driver.audio.sent)
         driver.quiet(5.0)
-        assert len(driver.sent) == sent
+        assert len(driver.audio.sent) == sent
         driver.wait(6.0)
         assert driver.failures == ["the recogniser did not confirm a reset"]
         driver.end()
-        assert driver.was_sent()[: 3 * SAMPLE_RATE].all()
+        assert driver.audio.was_sent()[: 3 * SAMPLE_RATE].all()
 
     def test_a_flush_that_is_overdue_meanwhile_is_no_reason_to_spin(self) -> None:
         # The driver fails when a wait ends in the past.

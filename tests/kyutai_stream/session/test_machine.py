@@ -42,13 +42,13 @@ class TestStates:
     def test_nothing_is_told_twice(self) -> None:
         driver = Driver(up=False, error=ConnectFailed("refused"))
         driver.wait(20.0)
-        assert driver.states == ["connecting", "reconnecting"]
+        assert driver.shown.states == ["connecting", "reconnecting"]
         assert len(driver.attempts) > 4
 
     def test_why_is_told_in_words(self) -> None:
         driver = Driver(up=False, error=CapacityError("full"))
         driver.wait(0.1)
-        (_, change) = driver.events
+        (_, change) = driver.shown.events
         assert isinstance(change, StateChanged) and change.detail == "full"
 
     def test_nothing_is_heard_before_ready(self) -> None:
@@ -79,7 +79,7 @@ def test_a_connection_may_narrow_the_capabilities() -> None:
     driver.require_whole()
     # No delay: nothing needs to be fed for a flush.
     assert len(driver.connections[1].frames) * FRAME_S < 4.0
-    assert driver.usage.audio_processed_s < driver.usage.audio_sent_s
+    assert driver.shown.usage.audio_processed_s < driver.shown.usage.audio_sent_s
 
 
 def test_the_resamplers_lag_is_taken_off_the_media_time() -> None:
@@ -98,12 +98,12 @@ class TestFigures:
         driver.wait(0.5)
         driver.say("bo")
         driver.end()
-        usage = driver.usage
+        usage = driver.shown.usage
         assert usage.audio_pushed_s == pytest.approx(2.0)
-        assert usage.audio_sent_s == pytest.approx(driver.frames_sent_s())
+        assert usage.audio_sent_s == pytest.approx(driver.audio.frames_sent_s())
         assert usage.audio_processed_s == pytest.approx(usage.audio_sent_s)
-        assert usage.replayed_s == pytest.approx(driver.sent_again_s(), abs=0.1)
-        assert usage.silence_s == pytest.approx(driver.fed_silence_s())
+        assert usage.replayed_s == pytest.approx(driver.audio.sent_again_s(), abs=0.1)
+        assert usage.silence_s == pytest.approx(driver.audio.fed_silence_s())
         assert (usage.words, usage.connections, usage.gap_s) == (4, 2, 0.0)
         assert usage.connected_s == pytest.approx(2.5 - 0.38, abs=0.1)
 

@@ -92,27 +92,28 @@ def play(driver: Driver, script: list[Step]) -> Driver:
 
 def require_accounts(driver: Driver) -> None:
     """Nothing is lost silently, order is kept, and the figures add up."""
-    lost = driver.sounding & ~driver.was_sent() & ~driver.in_gaps()
-    assert not lost.any(), f"lost from {driver.media[int(lost.argmax())]}"
-    starts = [word.start for final in driver.finals for word in final.words]
+    finals, gaps = driver.shown.finals, driver.shown.gaps
+    lost = driver.audio.sounding & ~driver.audio.was_sent() & ~driver.in_gaps()
+    assert not lost.any(), f"lost from {driver.audio.media[int(lost.argmax())]}"
+    starts = [word.start for final in finals for word in final.words]
     assert starts == sorted(starts)
-    assert len(driver.finals) == len({final.segment_id for final in driver.finals})
+    assert len(finals) == len({final.segment_id for final in finals})
     assert set(driver.fulfilled) == set(range(1, len(driver.fulfilled) + 1))
-    usage = driver.usage
+    usage = driver.shown.usage
     assert usage.audio_pushed_s == pytest.approx(driver.pushed / SAMPLE_RATE)
-    assert usage.audio_sent_s == pytest.approx(driver.frames_sent_s())
+    assert usage.audio_sent_s == pytest.approx(driver.audio.frames_sent_s())
     assert usage.audio_processed_s <= usage.audio_sent_s + 1e-6
-    assert usage.gap_s == pytest.approx(sum(gap.end - gap.start for gap in driver.gaps))
+    assert usage.gap_s == pytest.approx(sum(gap.end - gap.start for gap in gaps))
     assert usage.connections == len(driver.connections)
-    assert usage.words == len([word for final in driver.finals for word in final.words])
-    ends = [0.0, *(gap.end for gap in driver.gaps)]
-    assert all(gap.start >= end for gap, end in zip(driver.gaps, ends, strict=False))
+    assert usage.words == len([word for final in finals for word in final.words])
+    ends = [0.0, *(gap.end for gap in gaps)]
+    assert all(gap.start >= end for gap, end in zip(gaps, ends, strict=False))
     # Counted when it is cut into frames: what was not sent any more before a loss
     # counts too.
     many = len(driver.connections)
-    again_s = driver.sent_again_s()
+    again_s = driver.audio.sent_again_s()
     assert again_s - 1e-6 <= usage.replayed_s <= again_s + 0.2 * many
-    fed_s = driver.fed_silence_s()
+    fed_s = driver.audio.fed_silence_s()
     assert fed_s - 1e-6 <= usage.silence_s <= fed_s + 3.0 * many
     assert usage.connected_s <= driver.now - 100.0 + 1e-6
 
@@ -125,8 +126,8 @@ class TestAnythingMayHappen:
     ) -> None:
         driver = play(Driver(capabilities=capabilities), script)
         require_accounts(driver)
-        assert driver.gaps == []
-        assert driver.text == driver.said
+        assert driver.shown.gaps == []
+        assert driver.shown.text == driver.said
 
     @calm
     @given(steps, st.floats(5.0, 8.0))
@@ -163,12 +164,12 @@ class TestAnythingMayHappen:
         )
         play(driver, script)
         require_accounts(driver)
-        assert driver.gaps == []
-        assert driver.text == driver.said
+        assert driver.shown.gaps == []
+        assert driver.shown.text == driver.said
 
     def require_all_but_gaps(self, driver: Driver) -> None:
         """Words that touch no gap are there, none is there twice."""
-        shown = driver.text.split()
+        shown = driver.shown.text.split()
         order = [word.text for word in driver.words if word.text in shown]
         assert shown == order
         gaps = driver.in_gaps()
@@ -184,8 +185,8 @@ class TestAnythingMayHappen:
         options = SessionOptions(idle_release_s=release_s)
         driver = play(Driver(options=options, capabilities=capabilities), script)
         require_accounts(driver)
-        assert driver.gaps == []
-        assert driver.text == driver.said
+        assert driver.shown.gaps == []
+        assert driver.shown.text == driver.said
 
 
 @calm

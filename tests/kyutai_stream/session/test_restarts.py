@@ -32,8 +32,10 @@ class TestDraining:
         driver.require_whole()
         assert driver.left[0] is Leaving.DRAINING
         assert driver.attempts[1] - told < 2.0
-        assert driver.states[1:4] == ["ready", "draining", "reconnecting"]
-        assert FinalReason.DISCONNECT not in [final.reason for final in driver.finals]
+        assert driver.shown.states[1:4] == ["ready", "draining", "reconnecting"]
+        assert FinalReason.DISCONNECT not in [
+            final.reason for final in driver.shown.finals
+        ]
 
     def test_without_a_pause_it_leaves_before_the_deadline(self) -> None:
         driver = Driver()
@@ -90,7 +92,9 @@ class TestDeaf:
         assert len(driver.connections) == 1
         assert driver.machine.metrics(driver.now).deaf_restarts == 1
         # The counts of both epochs.
-        assert driver.usage.audio_processed_s == pytest.approx(driver.frames_sent_s())
+        assert driver.shown.usage.audio_processed_s == pytest.approx(
+            driver.audio.frames_sent_s()
+        )
 
     def test_a_backend_that_cannot_is_connected_anew(self) -> None:
         driver = self.driver(resettable=False)
@@ -118,7 +122,7 @@ class TestDeaf:
         driver.noise(60.0)
         assert 3 <= driver.machine.metrics(driver.now).deaf_restarts <= 4
         # A vain restart replays once what it was for, not again and again.
-        assert driver.sent_again_s() < 12 + 4 * 4
+        assert driver.audio.sent_again_s() < 12 + 4 * 4
 
     def test_notices_are_no_words(self) -> None:
         driver = self.driver(transcribes=False)
@@ -133,7 +137,7 @@ class TestLanguage:
         driver = Driver(language="en")
         driver.say(self.FRENCH)
         driver.wait(1.0)
-        (told,) = [e for e in driver.events if isinstance(e, LanguageMismatch)]
+        (told,) = [e for e in driver.shown.events if isinstance(e, LanguageMismatch)]
         assert (told.expected, told.detected) == ("en", "fr")
         assert 0 < told.at < driver.next_media
         assert driver.asked == ["AskFlush"]
@@ -146,7 +150,7 @@ class TestLanguage:
         driver.say("the house is in the forest", gap_s=1.0)
         driver.end()
         assert driver.asked.count("AskReset") == 1
-        assert driver.text == driver.said
+        assert driver.shown.text == driver.said
         assert driver.machine.metrics(driver.now).language_resets == 1
 
     def test_a_new_connection_may_be_wrong_again(self) -> None:
@@ -155,14 +159,14 @@ class TestLanguage:
             driver.say(self.FRENCH)
             driver.wait(1.0)
             driver.lose()
-        told = [e for e in driver.events if isinstance(e, LanguageMismatch)]
+        told = [e for e in driver.shown.events if isinstance(e, LanguageMismatch)]
         assert len(told) == 2
 
     def test_a_session_without_language_has_none_to_miss(self) -> None:
         driver = Driver()
         driver.say(self.FRENCH)
         driver.wait(1.0)
-        assert not [e for e in driver.events if isinstance(e, LanguageMismatch)]
+        assert not [e for e in driver.shown.events if isinstance(e, LanguageMismatch)]
 
 
 def test_the_watch_can_be_turned_off() -> None:

@@ -21,6 +21,7 @@ from kyutai_stream.testing.cassettes import (
     record,
 )
 from kyutai_stream.testing.gateway import Abort, At, Attempt, FakeGateway, SendRaw
+from kyutai_stream.testing.moshi_server import ConnectionPlan, FakeMoshiServer
 from kyutai_stream.testing.tones import speak
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 
@@ -236,6 +237,23 @@ async def test_abrupt_ends_and_closes_are_recorded(tmp_path: Path) -> None:
             assert socket.close_code == 1006
         async with connect(player.url) as socket:
             assert json.loads(await socket.recv())["type"] == "ready"
+
+
+async def test_a_close_without_a_code_stays_one(tmp_path: Path) -> None:
+    """So says moshi-server that it is full."""
+    path = tmp_path / "out.jsonl"
+    headers = {"kyutai-api-key": "public_token"}
+    async with (
+        FakeMoshiServer(later=ConnectionPlan(full=True)) as server,
+        record(server.url, path) as recorder,
+        connect(recorder.url, additional_headers=headers) as socket,
+    ):
+        heard = await listen(socket)
+        assert (len(heard), socket.close_code) == (1, 1005)
+    assert Cassette.load(path).entries[-1].code == 1005
+    async with play(path) as player, connect(player.url) as socket:
+        assert await listen(socket) == heard
+        assert socket.close_code == 1005
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])

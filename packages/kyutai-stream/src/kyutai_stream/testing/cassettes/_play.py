@@ -17,8 +17,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from .._endings import end_socket
 from ._format import Cassette, Entry
-from ._record import CLOSE_TIMEOUT_S, MAX_MESSAGE, end, refusal, wants_websocket
+from ._refusals import CLOSE_TIMEOUT_S, MAX_MESSAGE, refusal, wants_websocket
 
 __all__ = ["CassetteMismatch", "Player", "play"]
 
@@ -216,7 +217,7 @@ async def _say(socket: ServerConnection, entries: Sequence[Entry]) -> bool:
     """Send what the server said; False when it ended the connection."""
     for entry in entries:
         if entry.kind == "close":
-            await end(socket, entry.code, entry.reason)
+            await end_socket(socket, entry.code, entry.reason)
             return False
         await socket.send(entry.text if entry.kind == "text" else entry.data or b"")
     return True

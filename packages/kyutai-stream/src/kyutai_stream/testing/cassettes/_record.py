@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
@@ -23,16 +23,14 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Request, Response
 
-from ._format import Direction, Entry, Header
+from .._endings import Socket, end_socket
+from ._format import Direction, Header
+from ._refusals import CLOSE_TIMEOUT_S, MAX_MESSAGE, refusal, wants_websocket
+from ._tape import Tape
 
 __all__ = ["Recorder", "record"]
 
-MAX_MESSAGE = 16 * 1024 * 1024
 OPEN_TIMEOUT_S = 200.0
-CLOSE_TIMEOUT_S = 5.0
-CONTROL_BYTES = 64
-"""Client messages up to this size are kept in full: 16 samples are no speech, and
-moshi-server's control messages are binary."""
 
 # Of the client's handshake; everything else goes on to the server.
 OWN_HEADERS = {
@@ -122,7 +120,7 @@ class Recorder:
     """Address for the client."""
     files: list[Path] = field(factory=list)
     """Files written, one for each connection, also refused ones."""
-    _dialled: dict[ServerConnection, tuple[ClientConnection, _Tape]] = field(
+    _dialled: dict[ServerConnection, tuple[ClientConnection, Tape]] = field(
         factory=dict, repr=False
     )
 
@@ -146,12 +144,12 @@ class Recorder:
         except InvalidStatus as exc:
             told = exc.response.headers
             headers = {n: told[n] for n in TOLD_HEADERS if n in told}
-            return tape.refuse(exc.response.status_code, headers)
+            return _refused(tape, exc.response.status_code, headers)
         except InvalidURI:
             # The library follows redirects, and those of Modal lead to https.
-            return tape.refuse(303, {"location": NOWHERE})
+            return _refused(tape, 303, {"location": NOWHERE})
         except (OSError, TimeoutError, InvalidHandshake):
-            return tape.refuse(502, {})
+            return _refused(tape, 502, {})
         self._dialled[client] = (server, tape)
         return None
 
@@ -183,7 +181,7 @@ class Recorder:
         for server, _ in list(self._dialled.values()):
             await server.close()
 
-    def _tape(self) -> _Tape:
+    def _tape(self) -> Tape:
         number = len(self.files) + 1
         name = f"{self.path.stem}-{number}{self.path.suffix}"
         path = self.path if number == 1 else self.path.with_name(name)
@@ -195,78 +193,17 @@ class Recorder:
             note=self.note,
             redaction=REDACTION + (WITH_AUDIO if self.keep_audio else WITHOUT_AUDIO),
         )
-        return _Tape.open(path, header, keep_audio=self.keep_audio)
+        return Tape.open(path, header, keep_audio=self.keep_audio)
 
 
-@define
-class _Tape:
-    """Writes one file; each line at once, so that a crash loses nothing."""
-
-    _file: TextIO
-    _keep_audio: bool
-    _began: float
-    _over: bool = False
-    closed: anyio.Event = field(factory=anyio.Event)
-
-    @classmethod
-    def open(cls, path: Path, header: Header, *, keep_audio: bool) -> _Tape:
-        tape = cls(path.open("w", encoding="utf-8"), keep_audio, anyio.current_time())
-        tape._write(header.to_json())
-        return tape
-
-    def message(self, direction: Direction, message: str | bytes) -> None:
-        small = len(message) <= CONTROL_BYTES
-        keep = direction == "server" or self._keep_audio or small
-        self._write(Entry.message(self._now(), direction, message, keep=keep).to_json())
-
-    def end(self, direction: Direction, code: int, reason: str) -> None:
-        # The other side then sees the end that was passed on (or ends at the same
-        # time); that is no new event.
-        if self._over:
-            return
-        self._over = True
-        entry = Entry(
-            t=self._now(), dir=direction, kind="close", code=code, reason=reason
-        )
-        self._write(entry.to_json())
-
-    def refuse(self, status: int, headers: dict[str, str]) -> Response:
-        entry = Entry(
-            t=self._now(), dir="server", kind="refused", status=status, headers=headers
-        )
-        self._write(entry.to_json())
-        self.close()
-        return refusal(status, headers)
-
-    def close(self) -> None:
-        self._file.close()
-        self.closed.set()
-
-    def _now(self) -> float:
-        return anyio.current_time() - self._began
-
-    def _write(self, line: str) -> None:
-        if not self._file.closed:
-            self._file.write(line + "\n")
-            self._file.flush()
-
-
-def wants_websocket(request: Request) -> bool:
-    """Whether a request asks for an upgrade at all."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"
-
-
-def refusal(status: int, headers: Mapping[str, str]) -> Response:
-    """An HTTP answer without a body."""
-    fixed = {"Connection": "close", "Content-Length": "0"}
-    return Response(status, "Refused", Headers({**headers, **fixed}))
-
-
-Socket = ClientConnection | ServerConnection
+def _refused(tape: Tape, status: int, headers: dict[str, str]) -> Response:
+    tape.refusal(status, headers)
+    tape.close()
+    return refusal(status, headers)
 
 
 async def _carry(
-    source: Socket, target: Socket, direction: Direction, tape: _Tape
+    source: Socket, target: Socket, direction: Direction, tape: Tape
 ) -> None:
     """Pass messages on until the source has ended; then end the target likewise."""
     try:
@@ -279,17 +216,7 @@ async def _carry(
         code = 1006 if source.close_code is None else source.close_code
     tape.end(direction, code, source.close_reason or "")
     if target.close_code is None:
-        await end(target, code, source.close_reason or "")
-
-
-async def end(socket: Socket, code: int, reason: str) -> None:
-    """Close with any recorded code, also those that cannot be sent."""
-    if code == 1006:
-        socket.transport.abort()
-    elif code == 1005:
-        await socket.close()
-    else:
-        await socket.close(code, reason)
+        await end_socket(target, code, source.close_reason or "")
 
 
 def _forwarded(headers: Headers) -> list[tuple[str, str]]:

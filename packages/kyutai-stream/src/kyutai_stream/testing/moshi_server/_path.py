@@ -10,12 +10,11 @@ import anyio
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame
 
+from .._endings import end_socket
 from .options import ConnectionPlan
 
 __all__ = ["Path", "WatchedConnection"]
 
-NO_CODE = 1005
-NO_CLOSE = 1006
 LINGER_S = 1.0
 
 
@@ -89,13 +88,7 @@ class Path:
 
     async def close(self, code: int) -> None:
         """Close with this code; 1005 for a Close without a code, 1006 for none."""
-        if code == NO_CLOSE:
-            self.abort()
-        elif code == NO_CODE:
-            self._socket.protocol.send_close()
-            self._socket.send_data()
-        else:
-            await self._socket.close(code)
+        await end_socket(self._socket, code)
 
     async def let_go(self) -> None:
         """End the TCP connection in peace, without a Close frame, as the server."""

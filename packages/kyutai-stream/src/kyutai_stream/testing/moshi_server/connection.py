@@ -12,9 +12,10 @@ from attrs import define, field, frozen
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame
 
+from .._endings import NO_CODE
 from ._channel import Channel
 from ._limits import Limits
-from ._path import NO_CODE, Path, WatchedConnection
+from ._path import Path, WatchedConnection
 from ._seat import Seat
 from ._wire import Audio, BadMessage, Error, Init, Marker, Ready, Step, Word
 from ._wire import decode as decode_message

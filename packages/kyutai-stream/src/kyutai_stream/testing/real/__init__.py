@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from ._build import VERSION, ServerBinary
 from ._errors import MoshiServerUnavailable, ServerStartFailed
+from ._prepare import prepare, unavailable_reason
 from ._script import Expected, ExpectedEnd, ExpectedWord, Speaker
-from ._server import RealMoshiServer, prepare, unavailable_reason
+from ._server import RealMoshiServer
 from ._weights import DELAY, SCRIPT_WORDS
 
 __all__ = [

@@ -15,19 +15,12 @@ import anyio.to_thread
 import numpy as np
 from attrs import evolve
 
-from ._build import (
-    Progress,
-    ServerBinary,
-    build_server,
-    default_cache,
-    find_server,
-    missing_tools,
-    server_command,
-)
+from ._build import ServerBinary, default_cache, find_server, server_command
 from ._config import API_KEY, PATH, server_config
 from ._errors import MoshiServerUnavailable, ServerStartFailed
 from ._handshake import free_port, http_get, speaks
 from ._locks import RunFolder
+from ._prepare import unavailable_reason
 from ._process import ServerProcess, tail
 from ._script import Expected, Speaker
 from ._tensors import Array
@@ -40,44 +33,9 @@ from ._weights import (
     model_tables,
 )
 
-__all__ = ["RealMoshiServer", "prepare", "unavailable_reason"]
+__all__ = ["RealMoshiServer"]
 
 _log = logging.getLogger(__name__)
-
-_PREPARE = "python -m kyutai_stream.testing.real prepare"
-
-
-def unavailable_reason(cache: Path | None = None) -> str | None:
-    """Say why `RealMoshiServer` cannot start here, None if it can.
-
-    Blocks for a moment; builds nothing.
-
-    Args:
-        cache: Folder for server and weights instead of the user's cache.
-    """
-    if find_server(cache or default_cache()) is not None:
-        return None
-    reason = missing_tools()
-    return f"moshi-server is not built: run {_PREPARE}" + (
-        f" ({reason})" if reason else ""
-    )
-
-
-async def prepare(
-    *, progress: Progress = _log.info, cache: Path | None = None
-) -> ServerBinary:
-    """Build the server and generate the weights; quick when they are there.
-
-    Args:
-        progress: Called with one line of text per step that does something.
-        cache: Folder for server and weights instead of the user's cache.
-
-    Raises:
-        MoshiServerUnavailable: If this machine cannot build or run it.
-    """
-    cache = cache or default_cache()
-    await ensure_weights(cache, progress)
-    return await build_server(cache, progress)
 
 
 class RealMoshiServer:

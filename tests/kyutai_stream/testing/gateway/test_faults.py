@@ -52,6 +52,17 @@ async def test_closed_before_the_first_message(
         assert socket.close_code == 1011
 
 
+@pytest.mark.parametrize("code", [1005, 1006, 4001])
+async def test_a_close_may_have_any_code_and_none(code: int, hear: Hear) -> None:
+    gateway = FakeGateway()
+    async with gateway, connect(gateway.url) as socket:
+        await socket.recv()
+        gateway.happen(CloseWith(code=code))
+        assert await hear(socket) == []
+        assert socket.close_code == code
+        assert gateway.connections[0].closed == (code, "")
+
+
 async def test_never_ready(hear: Hear) -> None:
     gateway = FakeGateway(attempts=[Attempt(never_ready=True)])
     async with gateway, connect(gateway.url) as socket:

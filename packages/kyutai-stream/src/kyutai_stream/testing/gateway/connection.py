@@ -14,6 +14,7 @@ from attrs import define, field
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from .._endings import end_socket
 from .dialect import Dialect
 from .incidents import Abort, CloseWith, HalfOpen, Incident
 from .machine import StreamMachine
@@ -170,7 +171,7 @@ class GatewayConnection:
                         await self._socket.send(message)
                 case CloseWith(code=code, reason=reason):
                     self._leave(code, reason)
-                    await self._socket.close(code, reason)
+                    await end_socket(self._socket, code, reason)
                     return False
                 case Abort():
                     self.abort()

@@ -38,7 +38,7 @@ class CloseWith:
     """The websocket is closed with a code."""
 
     code: int
-    """RFC 6455 close code."""
+    """RFC 6455 close code; 1005 for a Close without one, 1006 for no Close."""
     reason: str = ""
     """Its reason."""
 

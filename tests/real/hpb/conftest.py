@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spreed_signaling.testing.nextcloud import StandInNextcloud
-from spreed_signaling.testing.real import (
-    RealServersUnavailable,
-    prepare,
-)
+from spreed_signaling.testing.real import RealServersUnavailable, prepare
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,9 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from spreed_signaling.protocol.auth import InternalAuth, TicketAuth, TokenAuth
 from spreed_signaling.testing.nextcloud import Member, StandInNextcloud
-from spreed_signaling.testing.real import (
-    RealServers,
-)
+from spreed_signaling.testing.real import RealServers
 
 
 def make_servers(nc: StandInNextcloud, **options: Any) -> RealServers:

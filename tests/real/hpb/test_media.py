@@ -9,10 +9,7 @@ import anyio
 import pytest
 
 from spreed_signaling.testing.nextcloud import StandInNextcloud
-from spreed_signaling.testing.real import (
-    RealServersUnavailable,
-    own_host_addresses,
-)
+from spreed_signaling.testing.real import RealServersUnavailable, own_host_addresses
 from spreed_signaling.testing.real import _network as network
 
 from .servers import Client, make_servers, open_client

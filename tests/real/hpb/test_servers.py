@@ -10,9 +10,7 @@ from spreed_signaling.http import RoomApi, welcome
 from spreed_signaling.protocol.auth import InternalAuth
 from spreed_signaling.testing._serve import local_client
 from spreed_signaling.testing.nextcloud import StandInNextcloud
-from spreed_signaling.testing.real import (
-    HPB_SUITES,
-)
+from spreed_signaling.testing.real import HPB_SUITES
 
 from .servers import Client, make_servers, open_client
 

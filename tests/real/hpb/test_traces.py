@@ -10,9 +10,7 @@ import pytest
 
 from spreed_signaling.testing._serve import bind_socket
 from spreed_signaling.testing.nextcloud import StandInNextcloud
-from spreed_signaling.testing.real import (
-    ServerStartFailed,
-)
+from spreed_signaling.testing.real import ServerStartFailed
 
 from .servers import Traces, make_servers
 

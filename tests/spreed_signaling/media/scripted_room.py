@@ -9,11 +9,7 @@ from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
-from aiortc import (
-    RTCConfiguration,
-    RTCPeerConnection,
-    RTCSessionDescription,
-)
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
 
 from spreed_signaling import (

@@ -8,14 +8,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from aiortc import (
-    VideoStreamTrack,
-)
+from aiortc import VideoStreamTrack
 
-from spreed_signaling import (
-    RequestErrored,
-    RequestFailed,
-)
+from spreed_signaling import RequestErrored, RequestFailed
 from spreed_signaling.media import AudioFile, Call
 from spreed_signaling.protocol.messages import Message
 

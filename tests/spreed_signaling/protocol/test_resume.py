@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from spreed_signaling.errors import (
-    ConnectFailed,
-)
+from spreed_signaling.errors import ConnectFailed
 from spreed_signaling.protocol.events import (
     Disconnected,
     ParticipantLeft,

@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from spreed_signaling.errors import (
-    RequestTimeout,
-    SessionEnded,
-    UsageError,
-)
+from spreed_signaling.errors import RequestTimeout, SessionEnded, UsageError
 from spreed_signaling.protocol.events import (
     CallEnded,
     ParticipantLeft,

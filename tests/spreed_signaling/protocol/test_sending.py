@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from spreed_signaling.errors import (
-    UsageError,
-)
-from spreed_signaling.protocol.events import (
-    ControlReceived,
-    DataReceived,
-)
+from spreed_signaling.errors import UsageError
+from spreed_signaling.protocol.events import ControlReceived, DataReceived
 from spreed_signaling.protocol.messages import (
     Control,
     DataMessage,

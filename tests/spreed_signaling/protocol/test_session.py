@@ -6,10 +6,7 @@ import json
 
 import pytest
 
-from spreed_signaling.errors import (
-    ConnectionLost,
-    SessionEnded,
-)
+from spreed_signaling.errors import ConnectionLost, SessionEnded
 from spreed_signaling.protocol.events import (
     Disconnected,
     ParticipantJoined,

@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from spreed_signaling.protocol.negotiation import (
-    AddCandidate,
-    MediaSignal,
-    OpenPeer,
-)
+from spreed_signaling.protocol.negotiation import AddCandidate, MediaSignal, OpenPeer
 
 from .case import FIRST, SECOND
 

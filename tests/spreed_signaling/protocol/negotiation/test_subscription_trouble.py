@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spreed_signaling.protocol.negotiation import (
-    PeerState,
-)
+from spreed_signaling.protocol.negotiation import PeerState
 
 from .case import Case, offer
 

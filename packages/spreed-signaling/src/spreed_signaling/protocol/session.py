@@ -44,14 +44,7 @@ from .events import (
     SessionResumed,
     SessionStarted,
 )
-from .messages import (
-    Bye,
-    ErrorMessage,
-    HelloReply,
-    Message,
-    RoomMessage,
-    Welcome,
-)
+from .messages import Bye, ErrorMessage, HelloReply, Message, RoomMessage, Welcome
 from .outbox import Outbox
 from .parsing import parse_server
 from .phases import Phase, SessionOptions, SessionStatus, next_phase

@@ -14,11 +14,7 @@ from spreed_signaling.testing.hpb import EmbeddedHpb
 from spreed_signaling.testing.nextcloud import Member, StandInNextcloud
 
 from ..raw_client import RawClient, raw_client
-from .peers import (
-    Publisher,
-    reach,
-    subscribed,
-)
+from .peers import Publisher, reach, subscribed
 
 
 class TestEnds:

@@ -10,10 +10,7 @@ from spreed_signaling.testing.hpb.sfu_aiortc import missing_names
 from spreed_signaling.testing.nextcloud import StandInNextcloud
 
 from ..raw_client import TOKEN, raw_client
-from .peers import (
-    Publisher,
-    peer,
-)
+from .peers import Publisher, peer
 
 
 class TestContract:

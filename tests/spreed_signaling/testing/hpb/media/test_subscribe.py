@@ -8,20 +8,13 @@ import sys
 import anyio
 import numpy as np
 import pytest
-from aiortc import (
-    MediaStreamTrack,
-)
+from aiortc import MediaStreamTrack
 from aiortc.sdp import SessionDescription
 
 from spreed_signaling.testing.hpb import EmbeddedHpb
 
 from ..raw_client import RawClient, kind_of
-from .peers import (
-    Publisher,
-    Subscriber,
-    reach,
-    subscribed,
-)
+from .peers import Publisher, Subscriber, reach, subscribed
 
 
 class TestSubscribe:

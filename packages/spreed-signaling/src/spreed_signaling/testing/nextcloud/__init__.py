@@ -6,7 +6,8 @@ from __future__ import annotations
 from ._endpoints import TalkSettings
 from ._errors import ExAppFailed, ExAppUnreachable
 from ._exapp import ExApp
-from ._server import ReceivedRequest, StandInNextcloud
+from ._requests import ReceivedRequest
+from ._server import StandInNextcloud
 from ._state import DEFAULT_PERMISSIONS, Member
 
 __all__ = [

@@ -3,42 +3,29 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import anyio
 import httpx
-from attrs import field, frozen
 
 from ...errors import UsageError
 from ...http import RoomApi
 from ...protocol.auth import TokenAuth
 from ...types import InCallFlags
 from .._serve import AppServer, local_client
+from ._captions import TALK_TIMEOUT_S, Captions
 from ._endpoints import BACKEND_PATH, PUBLIC_PATHS, Endpoints, TalkSettings
 from ._exapp import ExApp, ExAppHost
 from ._ocs import OcsRequest, make_app
+from ._requests import ReceivedRequest, RequestLog
 from ._state import DEFAULT_PERMISSIONS, Member, Rooms
 from ._tokens import TokenSigner
 
-__all__ = ["ReceivedRequest", "StandInNextcloud"]
+__all__ = ["StandInNextcloud"]
 
 _MAX_REQUESTS = 1000
-_TALK_TIMEOUT_S = 3.0
-"""Seconds in all that Talk gives an ExApp (AppAPI's `exAppRequest`)."""
-
-
-@frozen(kw_only=True)
-class ReceivedRequest:
-    """One request that the stand-in received."""
-
-    method: str
-    path: str
-    summary: str
-    """A few words, such as `room join TOKEN`, `ping TOKEN 2` or `status`."""
-    body: bytes = field(repr=False)
 
 
 class StandInNextcloud:
@@ -67,12 +54,13 @@ class StandInNextcloud:
         self.backend_secret = backend_secret
         self.settings = TalkSettings()
         """What an administrator sets up; may be changed at any time."""
-        self.requests: deque[ReceivedRequest] = deque(maxlen=_MAX_REQUESTS)
+        self._log = RequestLog(_MAX_REQUESTS)
+        self.requests = self._log.requests
         """The last 1000 requests received, oldest first."""
-        self._received = anyio.Event()
         self._client = local_client()
         self._rooms = Rooms()
         self._exapps = ExAppHost(self._client)
+        self._captions = Captions(self._rooms, self._exapps)
         self._signer = TokenSigner()
         self._server = AppServer(self._app, port=port)
         self.url = self._server.url
@@ -111,16 +99,13 @@ class StandInNextcloud:
         return await self._server.__aexit__(exc_type, exc, traceback)
 
     def _record(self, request: OcsRequest) -> None:
-        self.requests.append(
-            ReceivedRequest(
-                method=request.method,
-                path=request.path,
-                summary=self._endpoints.summarise(request),
-                body=request.body,
-            )
+        received = ReceivedRequest(
+            method=request.method,
+            path=request.path,
+            summary=self._endpoints.summarise(request),
+            body=request.body,
         )
-        self._received.set()
-        self._received = anyio.Event()
+        self._log.add(received)
 
     async def wait_for_request(
         self, wanted: Callable[[ReceivedRequest], bool], timeout_s: float = 5.0
@@ -131,12 +116,7 @@ class StandInNextcloud:
             TimeoutError: If none came within `timeout_s`.
         """
         with anyio.fail_after(timeout_s):
-            while True:
-                arrived = self._received
-                for request in self.requests:
-                    if wanted(request):
-                        return request
-                await arrived.wait()
+            return await self._log.wait_for(wanted)
 
     # Talk: rooms and calls.
 
@@ -288,7 +268,7 @@ class StandInNextcloud:
             UsageError: If no ExApp is registered.
         """
         if enabled:
-            await self._exapps.heartbeat(_TALK_TIMEOUT_S)
+            await self._exapps.heartbeat(TALK_TIMEOUT_S)
         await self._exapps.set_enabled(enabled)
 
     async def exapp_request(
@@ -298,7 +278,7 @@ class StandInNextcloud:
         *,
         user_id: str = "",
         json: Any = None,
-        timeout_s: float = _TALK_TIMEOUT_S,
+        timeout_s: float = TALK_TIMEOUT_S,
     ) -> httpx.Response:
         """Send a request to the ExApp as Talk does.
 
@@ -337,19 +317,7 @@ class StandInNextcloud:
             ExAppUnreachable: If the ExApp does not answer within 3 s.
             UsageError: If no ExApp is registered.
         """
-        if enable and not self._rooms.state(member).in_call:
-            return httpx.Response(400, json={"error": "in-call"})
-        body: dict[str, Any] = {
-            "roomToken": member.room_token,
-            "ncSessionId": member.nc_session_id,
-            "enable": enable,
-        }
-        lang_id = lang_id or self._rooms.get(member.room_token).lang_id
-        if enable and lang_id:
-            body["langId"] = lang_id
-        return await self.exapp_request(
-            "POST", "/api/v1/call/transcribe", user_id=member.user_id, json=body
-        )
+        return await self._captions.press(member, enable, lang_id)
 
     async def set_language(self, member: Member, lang_id: str) -> httpx.Response:
         """Choose the room's language for captions as a moderator.
@@ -360,10 +328,4 @@ class StandInNextcloud:
             ExAppUnreachable: If the ExApp does not answer within 3 s.
             UsageError: If no ExApp is registered.
         """
-        body = {"roomToken": member.room_token, "langId": lang_id}
-        answer = await self.exapp_request(
-            "POST", "/api/v1/call/set-language", user_id=member.user_id, json=body
-        )
-        if answer.is_success or answer.status_code == 404:
-            self._rooms.get(member.room_token).lang_id = lang_id
-        return answer
+        return await self._captions.set_language(member, lang_id)

@@ -27,7 +27,7 @@ from spreed_signaling.testing.nextcloud import (
 )
 from spreed_signaling.types import InCallFlags
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 SECRET = "fake-app-secret-0001"
 
 

@@ -53,6 +53,9 @@ FLOAT32 = 0xCA
 SAMPLE = np.dtype([("marker", "u1"), ("value", ">f4")])
 """One sample as it lies in the message: 5 bytes, unaligned."""
 
+NUMBERS = frozenset((int, float))
+"""A whole number may come as an integer; a truth value is none."""
+
 INIT = b"\x81\xa4type\xa4Init"
 """Begin anew: resets the slot, answered by `Ready`, in order with the audio."""
 
@@ -233,7 +236,7 @@ def decode(data: bytes | str) -> ServerMessage:
 
 def _unpacked(data: bytes) -> Mapping[str, Any]:
     try:
-        message = msgpack.unpackb(data, raw=False)
+        message = msgpack.unpackb(data)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as exc:
         # The chain would show the data, and with it perhaps what was said.
         raise ProtocolError(
@@ -267,11 +270,15 @@ def _seconds(message: Mapping[str, Any], key: str) -> float:
 
 
 def _probabilities(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list) or not all(map(_is_number, value)):
+    # At once, and not one by one: every step of every stream has four.
+    if (
+        type(value) is not list
+        or not NUMBERS.issuperset(map(type, value))
+        or not all(map(math.isfinite, value))
+    ):
         raise ProtocolError("moshi-server sent a Step with odd probabilities")
     return tuple(value)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    # A whole number may come as an integer; a truth value is none.
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in NUMBERS and math.isfinite(value)

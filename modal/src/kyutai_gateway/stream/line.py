@@ -161,10 +161,11 @@ class Line:
     # -- to the model --------------------------------------------------------------
 
     def next(self, now: float) -> Action | None:
-        """Take what is to be done upstream now; None for nothing."""
+        """Take what is to be done upstream now; None for nothing yet.
+
+        Only while there is a queue.
+        """
         self.retry_at = None
-        if not self.queue:
-            return None
         entry = self.queue[0]
         if isinstance(entry, Mark):
             self.queue.popleft()

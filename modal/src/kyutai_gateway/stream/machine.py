@@ -161,14 +161,15 @@ class StreamMachine:
         """Take what is to be done upstream now; None for nothing."""
         if self.ending is not None or not self._ready:
             return None
-        action = self._line.next(now)
+        line, timers = self._line, self._timers
+        action = line.next(now) if line.queue else None
         if action is None:
-            if self._line.retry_at is not None:
-                self._timers.hurry = True
-            if now < self._timers.keepalive:
+            if line.retry_at is not None:
+                timers.hurry = True
+            if now < timers.keepalive:
                 return None
             action = KEEPALIVE
-        self._timers.sent(now, owes=self._line.in_flight > 0)
+        timers.sent(now, owes=line.in_flight > 0)
         return action
 
     # -- the client ----------------------------------------------------------------
@@ -177,7 +178,7 @@ class StreamMachine:
         """Take a binary message: audio, nothing (keepalive) or `EOS`."""
         if self.ending is not None or self._finishing:
             return
-        self._timers.heard(now)
+        self._timers.heard = now
         if not data:
             return
         if data == END_OF_STREAM:
@@ -195,7 +196,7 @@ class StreamMachine:
             self._line.push(frame)
         if self._intake.loud:
             self._intake.loud = False
-            self._timers.voiced(now)
+            self._timers.voiced = now
 
     def text(self, text: str, now: float) -> None:
         """Take a text message; what is no control is answered and forgotten."""
@@ -349,8 +350,8 @@ class StreamMachine:
         timers = self._timers
         if self.full:
             # What it says is not read at the moment.
-            timers.heard(now)
-            timers.voiced(now)
+            timers.heard = now
+            timers.voiced = now
         if now >= timers.idle:
             self.fail("idle_timeout", "no audio and no keepalive for too long")
         elif now >= timers.quiet:

@@ -101,7 +101,7 @@ class Narrator:
         timers, line = self._timers, self._line
         # The pause that was about to be told has not begun yet.
         timers.vad = NEVER
-        timers.voiced(now)
+        timers.voiced = now
         self._pauses.word()
         self.words += 1
         start = line.client_s(event.start)

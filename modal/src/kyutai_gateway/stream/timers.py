@@ -39,8 +39,11 @@ class Timers:
         """Whether something is due soon that was not before `deadline` was looked
         at."""
         self._keepalive_s = NEVER
-        self._heard: float | None = None
-        self._voiced = now
+        self.heard = now
+        """When a message came, or none could because none was read."""
+        self.voiced = now
+        """When somebody spoke last."""
+        self._minded = False
         self._owed: float | None = None
         self._second_look: float | None = None
 
@@ -48,18 +51,10 @@ class Timers:
 
     def ready(self, now: float, keepalive_s: float | None) -> None:
         """The model answered: from now on a silent client is one too many."""
-        self._heard = self._voiced = now
+        self._minded = True
+        self.heard = self.voiced = now
         self._keepalive_s = NEVER if keepalive_s is None else keepalive_s
         self.keepalive = now + self._keepalive_s
-
-    def heard(self, now: float) -> None:
-        """A binary message came, or none could because none was read."""
-        if self._heard is not None:
-            self._heard = now
-
-    def voiced(self, now: float) -> None:
-        """Somebody spoke."""
-        self._voiced = now
 
     def sent(self, now: float, *, owes: bool) -> None:
         """Something went upstream; the model owes steps from then on, or none."""
@@ -79,23 +74,19 @@ class Timers:
 
     def finishing(self) -> None:
         """The client will not say anything any more."""
-        self._heard = None
+        self._minded = False
 
     # -- what is due ---------------------------------------------------------------
 
     @property
     def idle(self) -> float:
         """When a silent client is ended."""
-        if self._heard is None:
-            return NEVER
-        return self._heard + self._rules.idle_timeout_s
+        return self.heard + self._rules.idle_timeout_s if self._minded else NEVER
 
     @property
     def quiet(self) -> float:
         """When a client without speech is ended."""
-        if self._heard is None:
-            return NEVER
-        return self._voiced + self._rules.quiet_timeout_s
+        return self.voiced + self._rules.quiet_timeout_s if self._minded else NEVER
 
     @property
     def wedged(self) -> float:

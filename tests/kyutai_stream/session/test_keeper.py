@@ -234,18 +234,3 @@ class TestTooMuch:
         driver.up = True
         driver.wait(5.0)
         driver.end()
-
-    def test_pushing_with_patience_loses_nothing(self) -> None:
-        driver = Driver(up=False, try_push=False)
-        assert driver.machine.intake.has_room(10_000.0)
-        driver.noise(29.5)
-        assert driver.machine.intake.has_room(0.5)
-        assert not driver.machine.intake.has_room(0.6)
-
-    def test_room_is_told(self) -> None:
-        options = SessionOptions(replay_s=5.0, cold_start_s=2.0)
-        driver = Driver(up=False, try_push=False, options=options)
-        driver.noise(7.0)
-        assert driver.machine.intake.make_room(0.9)
-        assert not driver.machine.intake.make_room(1.5)
-        assert driver.machine.intake.make_room(0.9)

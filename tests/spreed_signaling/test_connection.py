@@ -18,11 +18,7 @@ from cryptography.x509.oid import NameOID
 from websockets.asyncio.server import ServerConnection, serve
 
 from spreed_signaling import ConnectFailed, TransportOptions, UsageError
-from spreed_signaling.connection import (
-    close_connection,
-    open_connection,
-    websocket_url,
-)
+from spreed_signaling.connection import close_connection, open_connection, websocket_url
 
 from .harness import free_port
 

@@ -8,26 +8,7 @@ import re
 import pytest
 
 from spreed_signaling import errors
-from spreed_signaling.errors import (
-    BackendNotAllowed,
-    ConnectFailed,
-    ConnectionLost,
-    CredentialsRefused,
-    EventsLagged,
-    HelloRefused,
-    InternalSecretRefused,
-    MediaError,
-    ProtocolViolation,
-    RequestFailed,
-    RequestTimeout,
-    RoomApiError,
-    RoomRefused,
-    SessionEnded,
-    SignalingError,
-    TooManyAttempts,
-    UsageError,
-    hello_error,
-)
+from spreed_signaling.errors import SignalingError, UsageError, hello_error
 
 CLASSES = [
     value
@@ -54,27 +35,31 @@ class TestHelloError:
     @pytest.mark.parametrize(
         ("code", "internal", "kind", "retryable"),
         [
-            ("invalid_token", True, InternalSecretRefused, False),
-            ("auth_failed", True, InternalSecretRefused, False),
-            ("invalid_client_type", True, InternalSecretRefused, False),
-            ("invalid_token", False, CredentialsRefused, False),
-            ("auth_failed", False, CredentialsRefused, False),
-            ("invalid_request", False, CredentialsRefused, False),
-            ("invalid_ticket", False, CredentialsRefused, False),
-            ("no_such_user", False, CredentialsRefused, False),
-            ("token_expired", False, CredentialsRefused, False),
-            ("token_not_valid_yet", False, CredentialsRefused, False),
-            ("invalid_backend", True, BackendNotAllowed, False),
-            ("invalid_backend", False, BackendNotAllowed, False),
-            ("too_many_requests", True, TooManyAttempts, False),
-            ("internal_error", True, HelloRefused, True),
-            ("session_limit_exceeded", False, HelloRefused, True),
-            ("invalid_client_type", False, HelloRefused, False),
-            ("novel", True, HelloRefused, False),
+            ("invalid_token", True, errors.InternalSecretRefused, False),
+            ("auth_failed", True, errors.InternalSecretRefused, False),
+            ("invalid_client_type", True, errors.InternalSecretRefused, False),
+            ("invalid_token", False, errors.CredentialsRefused, False),
+            ("auth_failed", False, errors.CredentialsRefused, False),
+            ("invalid_request", False, errors.CredentialsRefused, False),
+            ("invalid_ticket", False, errors.CredentialsRefused, False),
+            ("no_such_user", False, errors.CredentialsRefused, False),
+            ("token_expired", False, errors.CredentialsRefused, False),
+            ("token_not_valid_yet", False, errors.CredentialsRefused, False),
+            ("invalid_backend", True, errors.BackendNotAllowed, False),
+            ("invalid_backend", False, errors.BackendNotAllowed, False),
+            ("too_many_requests", True, errors.TooManyAttempts, False),
+            ("internal_error", True, errors.HelloRefused, True),
+            ("session_limit_exceeded", False, errors.HelloRefused, True),
+            ("invalid_client_type", False, errors.HelloRefused, False),
+            ("novel", True, errors.HelloRefused, False),
         ],
     )
     def test_codes(
-        self, code: str, internal: bool, kind: type[HelloRefused], retryable: bool
+        self,
+        code: str,
+        internal: bool,
+        kind: type[errors.HelloRefused],
+        retryable: bool,
     ) -> None:
         error = hello_error(code, "words", {"a": 1}, internal=internal)
         assert type(error) is kind
@@ -86,25 +71,25 @@ class TestVerdicts:
     @pytest.mark.parametrize(
         ("error", "retryable"),
         [
-            (ConnectFailed("wss://hpb.example", "refused"), True),
-            (ConnectionLost("gone"), True),
-            (RoomRefused("room_join_failed"), True),
-            (RoomRefused("internal_error"), True),
-            (RoomRefused("no_such_room"), False),
-            (RequestFailed("client_not_found"), True),
-            (RequestFailed("processing_failed"), True),
-            (RequestFailed("not_allowed"), True),
-            (RequestFailed("invalid_format"), False),
-            (RequestTimeout("joining", 12.0), True),
-            (SessionEnded("session_resumed"), False),
+            (errors.ConnectFailed("wss://hpb.example", "refused"), True),
+            (errors.ConnectionLost("gone"), True),
+            (errors.RoomRefused("room_join_failed"), True),
+            (errors.RoomRefused("internal_error"), True),
+            (errors.RoomRefused("no_such_room"), False),
+            (errors.RequestFailed("client_not_found"), True),
+            (errors.RequestFailed("processing_failed"), True),
+            (errors.RequestFailed("not_allowed"), True),
+            (errors.RequestFailed("invalid_format"), False),
+            (errors.RequestTimeout("joining", 12.0), True),
+            (errors.SessionEnded("session_resumed"), False),
             (UsageError("misuse"), False),
-            (ProtocolViolation("odd"), False),
-            (EventsLagged(10), False),
-            (MediaError("no candidates"), True),
-            (RoomApiError(None, "refused"), True),
-            (RoomApiError(429, "throttled"), True),
-            (RoomApiError(503, "down"), True),
-            (RoomApiError(403, "checksum"), False),
+            (errors.ProtocolViolation("odd"), False),
+            (errors.EventsLagged(10), False),
+            (errors.MediaError("no candidates"), True),
+            (errors.RoomApiError(None, "refused"), True),
+            (errors.RoomApiError(429, "throttled"), True),
+            (errors.RoomApiError(503, "down"), True),
+            (errors.RoomApiError(403, "checksum"), False),
         ],
     )
     def test_retryable(self, error: SignalingError, retryable: bool) -> None:
@@ -116,31 +101,34 @@ class TestText:
         ("error", "text"),
         [
             (
-                ConnectFailed("wss://hpb.example", "refused"),
+                errors.ConnectFailed("wss://hpb.example", "refused"),
                 "cannot reach the signaling server at wss://hpb.example: refused",
             ),
             (
-                ConnectionLost("broken", 1006),
+                errors.ConnectionLost("broken", 1006),
                 "connection to the signaling server lost: broken (close code 1006)",
             ),
             (
-                ConnectionLost("broken"),
+                errors.ConnectionLost("broken"),
                 "connection to the signaling server lost: broken",
             ),
-            (RequestFailed("x"), "the request failed [x]"),
-            (RequestFailed("x", "why"), "the request failed [x]: why"),
+            (errors.RequestFailed("x"), "the request failed [x]"),
+            (errors.RequestFailed("x", "why"), "the request failed [x]: why"),
             (
-                RequestTimeout("joining", 12.0),
+                errors.RequestTimeout("joining", 12.0),
                 "the request failed [timeout]: joining: no answer within 12 s",
             ),
-            (SessionEnded("gone"), "the signaling server ended the session: gone"),
-            (EventsLagged(8), "events were not consumed in time (8 waiting)"),
             (
-                RoomApiError(403, "no"),
+                errors.SessionEnded("gone"),
+                "the signaling server ended the session: gone",
+            ),
+            (errors.EventsLagged(8), "events were not consumed in time (8 waiting)"),
+            (
+                errors.RoomApiError(403, "no"),
                 "room API of the signaling server: HTTP 403, no",
             ),
             (
-                RoomApiError(None, "no"),
+                errors.RoomApiError(None, "no"),
                 "room API of the signaling server: no answer, no",
             ),
         ],
@@ -149,9 +137,9 @@ class TestText:
         assert str(error) == text
 
     def test_data_are_attributes(self) -> None:
-        assert ConnectionLost("x", 1006).close_code == 1006
-        assert RequestTimeout("x", 3.0).timeout_s == 3.0
-        assert RoomApiError(403, "no").status == 403
+        assert errors.ConnectionLost("x", 1006).close_code == 1006
+        assert errors.RequestTimeout("x", 3.0).timeout_s == 3.0
+        assert errors.RoomApiError(403, "no").status == 403
 
     def test_details_may_hold_anything_and_stay_out_of_the_text(self) -> None:
-        assert "PRIVATE" not in str(RoomRefused("x", "y", {"ticket": "PRIVATE"}))
+        assert "PRIVATE" not in str(errors.RoomRefused("x", "y", {"ticket": "PRIVATE"}))

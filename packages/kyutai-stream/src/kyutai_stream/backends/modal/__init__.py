@@ -15,7 +15,8 @@ from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from ...backend import Connection, ConnectRequest
-from ...errors import AuthError, BackendUnavailable, ConfigError, ConnectFailed
+from ...errors import AuthError, ConfigError, ConnectFailed
+from .._extras import not_installed
 
 try:
     from ...wire.address import address_for_people, websocket_urls
@@ -23,10 +24,7 @@ try:
     from ._connection import GatewayConnection
     from ._dialects import DIALECTS, Dialect, best_case
 except ModuleNotFoundError as exc:
-    raise BackendUnavailable(
-        f"{(exc.name or '').partition('.')[0]} is not installed: "
-        "pip install 'kyutai-stream[ws]'"
-    ) from exc
+    raise not_installed(exc, "ws") from exc
 
 __all__ = ["Dialect", "ModalBackend", "workspace_url"]
 

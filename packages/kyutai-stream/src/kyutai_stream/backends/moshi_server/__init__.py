@@ -16,10 +16,8 @@ from attrs import frozen
 
 from ...backend import Capabilities, Connection, ConnectRequest
 from ...core import FRAME_S
-from ...errors import (
-    BackendUnavailable,
-    ConfigError,
-)
+from ...errors import ConfigError
+from .._extras import not_installed
 
 try:
     from ...wire.address import websocket_urls
@@ -28,10 +26,7 @@ try:
     from ._connection import MoshiConnection, wait_ready
     from ._stream import HORIZONS_S, Profile
 except ModuleNotFoundError as exc:
-    raise BackendUnavailable(
-        f"{(exc.name or '').partition('.')[0]} is not installed: "
-        "pip install 'kyutai-stream[ws]'"
-    ) from exc
+    raise not_installed(exc, "ws") from exc
 
 __all__ = ["DEFAULT_URL", "MODELS", "Model", "MoshiServerBackend", "Slots"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -11,7 +11,7 @@ from attrs import frozen
 from ..errors import BackendUnavailable, ConfigError, ConnectFailed, ConnectionLost
 from ._failures import advice
 
-__all__ = ["MARKS", "Check", "Verdict", "fix_of", "is_bare", "problem_of"]
+__all__ = ["MARKS", "Check", "Note", "Verdict", "fix_of", "is_bare", "problem_of"]
 
 Verdict = Literal["ok", "failed", "remark", "skipped"]
 
@@ -31,6 +31,14 @@ class Check:
     verdict: Verdict
     found: str
     fix: str = ""
+
+
+class Note(Protocol):
+    """Takes what was found."""
+
+    def __call__(
+        self, name: str, verdict: Verdict, found: str, fix: str = ""
+    ) -> None: ...
 
 
 def fix_of(error: Exception) -> str:

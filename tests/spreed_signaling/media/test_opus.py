@@ -21,9 +21,9 @@ from spreed_signaling.media.opus import (
     LibOpus,
     OpusDecoder,
     find_libopus,
-    load_libopus,
     open_decoder,
 )
+from spreed_signaling.media.opus._libopus import load_libopus
 from spreed_signaling.media.rtp import read_packet
 
 from .opus_streams import Floats, Stream, encode, tone, voice

@@ -33,7 +33,8 @@ def connected(hub: Hub, session: Session, now: float = 0.0) -> Link:
 
 
 def join(hub: Hub, session: Session, nc_session_id: str = "nc-1") -> None:
-    hub.join(session, "2", "tok", nc_session_id, {"properties": {}}, 0.0)
+    hub.displace(session, nc_session_id)
+    hub.rooms.enter(session, "2", "tok", nc_session_id, {"properties": {}}, 0.0)
 
 
 class TestThrottle:

@@ -136,7 +136,10 @@ class Dispatcher:
                 return
         if not session.ended:
             now = time.monotonic()
-            self._hub.join(session, message.id, room_token, nc_session_id, answer, now)
+            self._hub.displace(session, nc_session_id)
+            self._hub.rooms.enter(
+                session, message.id, room_token, nc_session_id, answer, now
+            )
 
     # Messages.
 

@@ -120,29 +120,16 @@ class Hub:
             session.link.session = None
             session.link.close()
 
-    # Rooms.
+    # On the way into a room.
 
-    def join(
-        self,
-        session: Session,
-        message_id: str | None,
-        room_token: str,
-        nc_session_id: str,
-        answer: Frame | None,
-        now: float,
-    ) -> None:
-        """A session enters a room.
-
-        Args:
-            session: Who.
-            message_id: Id of the request.
-            room_token: Where.
-            nc_session_id: Nextcloud's session id; internal clients have none.
-            answer: Nextcloud's answer; None for internal clients.
-            now: Monotonic seconds.
-        """
-        self._displace(session, nc_session_id)
-        self.rooms.enter(session, message_id, room_token, nc_session_id, answer, now)
+    def displace(self, session: Session, nc_session_id: str) -> None:
+        """End an older session with the same Nextcloud session id."""
+        for other in list(self.sessions.values()):
+            if other is not session and other.nc_session_id == nc_session_id != "":
+                # The newer one carries on: Nextcloud must not see a leave.
+                other.nc_session_id = ""
+                other.send(frames.bye(reason="room_session_reconnected"))
+                self.end(other)
 
     def expect_join(self, session: Session, now: float) -> None:
         """A session without user id has to join a room again."""
@@ -196,15 +183,6 @@ class Hub:
             user_id=session.user_id,
             server={"version": VERSION, "features": found},
         )
-
-    def _displace(self, session: Session, nc_session_id: str) -> None:
-        """End an older session with the same Nextcloud session id."""
-        for other in list(self.sessions.values()):
-            if other is not session and other.nc_session_id == nc_session_id != "":
-                # The newer one carries on: Nextcloud must not see a leave.
-                other.nc_session_id = ""
-                other.send(frames.bye(reason="room_session_reconnected"))
-                self.end(other)
 
     def _wall(self, now: float) -> int:
         return int(now + self._epoch)

@@ -49,7 +49,7 @@ class Rooms:
         answer: Frame | None,
         now: float,
     ) -> None:
-        """A session enters a room.
+        """A session enters a room; `Hub.displace` comes first.
 
         Args:
             session: Who.

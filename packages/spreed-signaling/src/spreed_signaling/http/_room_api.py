@@ -1,14 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The signaling server's HTTP side: its room API, and what it says about itself.
-
-`RoomApi` is the part that Nextcloud plays towards the server: services that know
-the backend secret can report call states and send messages with it. Needs the
-extra `[http]`.
-
-Source:
-    nextcloud-spreed-signaling `docs/standalone-signaling-api-v1.md`, "Rooms" and
-    "Backend requests".
-"""
+"""Nextcloud's side of the room API."""
 
 from __future__ import annotations
 
@@ -18,11 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from attrs import frozen
 
-from .errors import RoomApiError, UsageError
-from .protocol.auth import backend_checksum, make_random
-from .protocol.backend import (
+from ..protocol.auth import backend_checksum, make_random
+from ..protocol.backend import (
     RoomApiDelete,
     RoomApiDisinvite,
     RoomApiInCall,
@@ -30,94 +19,12 @@ from .protocol.backend import (
     RoomApiParticipants,
     RoomApiSwitchTo,
 )
-from .protocol.messages import Message, serialise
-from .protocol.server_events import UserEntry
-from .types import InCallFlags
+from ..protocol.messages import Message, serialise
+from ..protocol.server_events import UserEntry
+from ..types import InCallFlags
+from ._requests import TIMEOUT_S, check, http_base_url, unreachable
 
-__all__ = ["RoomApi", "ServerWelcome", "http_base_url", "server_info", "welcome"]
-
-_MAX_BODY = 256 * 1024
-"""Largest request body the server reads, in bytes; a larger one is a 413."""
-
-_TIMEOUT_S = 10.0
-
-_MEANINGS = {
-    403: "the backend secret or backend URL is not the server's",
-    404: "nothing there; is this the address of a signaling server?",
-    411: "the server wants a Content-Length",
-    413: f"the request is larger than {_MAX_BODY} bytes",
-    429: "too many failed attempts from this address",
-}
-
-
-@frozen(kw_only=True)
-class ServerWelcome:
-    """What a signaling server says about itself to anybody."""
-
-    version: str
-    """Its version; may be `unreleased`, so do not decide by it alone."""
-    features: frozenset[str]
-    """Features of the header `X-Spreed-Signaling-Features`."""
-
-
-def http_base_url(url: str) -> str:
-    """Return a signaling server's HTTP base URL without a slash at the end.
-
-    Args:
-        url: `http`, `https`, `ws` or `wss`, with or without `/` or `/spreed`.
-
-    Raises:
-        UsageError: If the scheme is none of these.
-    """
-    scheme, separator, rest = url.partition("://")
-    plain = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-    if not separator or scheme.lower() not in plain or not rest.strip("/"):
-        raise UsageError(f"not the URL of a signaling server: {url!r}")
-    rest = rest.rstrip("/").removesuffix("/spreed").rstrip("/")
-    return f"{plain[scheme.lower()]}://{rest}"
-
-
-async def welcome(
-    url: str, *, client: httpx.AsyncClient | None = None
-) -> ServerWelcome:
-    """Ask a signaling server for its version and features.
-
-    Cancellation is safe; any number of calls may run at the same time.
-
-    Args:
-        url: Base URL, see `http_base_url`.
-        client: Client to use instead of one made for this call.
-
-    Raises:
-        RoomApiError: If it does not answer within 10 s, or not like a signaling
-            server.
-        UsageError: If `url` is not one.
-    """
-    answer = await _get(f"{http_base_url(url)}/api/v1/welcome", client)
-    data = _json_object(answer)
-    if "nextcloud-spreed-signaling" not in data:
-        raise RoomApiError(answer.status_code, "this is not a signaling server")
-    header = answer.headers.get("X-Spreed-Signaling-Features", "")
-    features = frozenset(part.strip() for part in header.split(",") if part.strip())
-    return ServerWelcome(version=str(data.get("version", "")), features=features)
-
-
-async def server_info(
-    url: str, *, client: httpx.AsyncClient | None = None
-) -> dict[str, Any]:
-    """Ask a signaling server for its `serverinfo` (2.0.3 and newer).
-
-    Answered to addresses in `allowed_ips` of the server's [stats] section only.
-
-    Args:
-        url: Base URL, see `http_base_url`.
-        client: Client to use instead of one made for this call.
-
-    Raises:
-        RoomApiError: If it does not answer, refuses, or does not know this.
-        UsageError: If `url` is not one.
-    """
-    return _json_object(await _get(f"{http_base_url(url)}/api/v1/serverinfo", client))
+__all__ = ["RoomApi"]
 
 
 class RoomApi:
@@ -147,7 +54,7 @@ class RoomApi:
         self._base = http_base_url(hpb_url)
         self._backend_url = backend_url.rstrip("/") + "/"
         self._secret = secret
-        self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_S)
+        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_S)
         self._own_client = client is None
 
     async def __aenter__(self) -> RoomApi:
@@ -280,40 +187,5 @@ class RoomApi:
         try:
             answer = await self._client.post(url, content=body, headers=headers)
         except httpx.HTTPError as exc:
-            raise _unreachable(exc) from exc
-        _check(answer)
-
-
-async def _get(url: str, client: httpx.AsyncClient | None) -> httpx.Response:
-    try:
-        if client is not None:
-            answer = await client.get(url)
-        else:
-            async with httpx.AsyncClient(timeout=_TIMEOUT_S) as own:
-                answer = await own.get(url)
-    except httpx.HTTPError as exc:
-        raise _unreachable(exc) from exc
-    _check(answer)
-    return answer
-
-
-def _unreachable(exc: httpx.HTTPError) -> RoomApiError:
-    """Map a transport error; some of httpx's have no text."""
-    return RoomApiError(None, str(exc) or type(exc).__name__)
-
-
-def _check(answer: httpx.Response) -> None:
-    if not answer.is_success:
-        status = answer.status_code
-        reason = _MEANINGS.get(status) or answer.reason_phrase or "refused"
-        raise RoomApiError(status, reason)
-
-
-def _json_object(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        data = answer.json()
-    except ValueError as exc:
-        raise RoomApiError(answer.status_code, "the answer is not JSON") from exc
-    if not isinstance(data, dict):
-        raise RoomApiError(answer.status_code, "the answer is not a JSON object")
-    return data
+            raise unreachable(exc) from exc
+        check(answer)

@@ -30,6 +30,7 @@ TESTS = [
     "tests/kyutai_stream/wire",
     "tests/kyutai_stream/test_transcript.py",
     "tests/live_transcription/test_captions.py",
+    "tests/live_transcription/test_captions_floor.py",
     "tests/live_transcription/test_gate.py",
     "tests/live_transcription/test_readers.py",
 ]

@@ -20,7 +20,7 @@ from spreed_signaling import IceServer, InternalSecretRefused, TooManyAttempts
 from spreed_signaling.testing import EmbeddedHpb
 from spreed_signaling.testing.hpb import HpbOptions
 
-from .conftest import ENVIRONMENT
+from .talk import ENVIRONMENT
 
 ROOMS = ("one", "two", "three", "four")
 SECRET = "the-internal-secret"

@@ -37,6 +37,23 @@ def test_extra_fields_become_keys(logger: logging.Logger) -> None:
     assert "ValueError: broken" in second["traceback"]
 
 
+def test_nothing_is_said_twice(logger: logging.Logger) -> None:
+    # uvicorn gives its messages once more, with a terminal's escape codes.
+    record = logger.makeRecord(
+        logger.name,
+        logging.INFO,
+        "",
+        0,
+        "Started",
+        (),
+        None,
+        None,
+        {"color_message": "\x1b[36mStarted\x1b[0m"},
+    )
+    line = json.loads(JsonFormatter().format(record))
+    assert line.keys() == {"time", "level", "logger", "message"}
+
+
 def test_only_warnings_are_kept(logger: logging.Logger) -> None:
     queue, rung = LogQueue(), []
     queue.attach(lambda: rung.append(1))
@@ -58,6 +75,27 @@ def test_only_warnings_are_kept(logger: logging.Logger) -> None:
         None,
     ]
     assert len(rung) == 3
+
+
+def test_a_line_put_back_comes_next_unless_newer_ones_need_the_room(
+    logger: logging.Logger,
+) -> None:
+    queue = LogQueue(limit=2)
+    queue.attach(lambda: None)
+    try:
+        for number in range(2):
+            logger.warning("line %d", number)
+        first = queue.take()
+        assert first is not None
+        queue.put_back(first)
+        assert queue.take() == first
+        logger.warning("line 2")
+        queue.put_back(first)
+    finally:
+        queue.detach()
+    kept = [queue.take(), queue.take(), queue.take()]
+    assert [line and line.text for line in kept] == ["line 1", "line 2", None]
+    assert queue.dropped == 1
 
 
 def test_full_drops_the_oldest_and_counts(logger: logging.Logger) -> None:

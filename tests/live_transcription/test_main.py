@@ -22,7 +22,7 @@ import pytest
 from live_transcription.__main__ import main
 from spreed_signaling.testing._serve import bind_socket
 
-from .conftest import ENVIRONMENT, SECRET, Talk
+from .talk import ENVIRONMENT, SECRET, Talk
 
 APP = Path(__file__).parents[2] / "apps" / "live-transcription"
 PATH = "/usr/local/bin:/usr/bin:/bin"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from attrs import define, field
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kyutai_stream import AuthError, Capabilities, CapacityError
+from kyutai_stream import AuthError, Capabilities, CapacityError, ConnectFailed
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop
-from live_transcription.backlog import Backlog
 from live_transcription.dictation import LAST_WORDS_S
+from live_transcription.roomlog import RoomLog
 from live_transcription.speakers import SpeakerFeed
 from spreed_signaling.media import AudioChunk
 
@@ -99,7 +98,7 @@ class Scene:
             backend=self.backend,
             lang_id="en",
             listener=self.listener,
-            room_token="room",
+            log=RoomLog("room"),
         )
 
     def heard(self) -> npt.NDArray[np.int64]:
@@ -277,6 +276,31 @@ async def test_the_last_words_after_a_backlog_come_at_once() -> None:
         scene.microphone.stop()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (AuthError("the key is not accepted"), "a speaker's speech-to-text failed: "),
+        (ConnectFailed("nobody is there"), "waiting for the recogniser: "),
+    ],
+)
+async def test_a_recogniser_that_is_away_is_told_once(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="live_transcription")
+    refuse = ConnectionScript(refuse=error)
+    scene = Scene(*(refuse for _ in range(5)), ConnectionScript())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.feed.run)
+        scene.microphone.say(10)
+        await scene.until(scene.all_heard, limit_s=120)
+        scene.microphone.stop()
+    assert len(scene.backend.requests) == 6
+    assert caplog.messages == [f"{said}{error}", f"over: {said}{error}"]
+    for record in caplog.records:
+        assert vars(record)["room_token"] == "room"
+        assert vars(record)["speaker_session_id"] == "speaker"
+
+
 async def test_nobody_asked_nobody_listens() -> None:
     scene = Scene()
     scene.listener.wanted = False
@@ -285,30 +309,3 @@ async def test_nobody_asked_nobody_listens() -> None:
     await scene.feed.run()
     assert scene.backend.requests == []
     assert counters(scene.feed) == (0, 0, 0)
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(["put", "take", "return"]), max_size=60))
-def test_a_backlog_keeps_order_and_books(steps: list[str]) -> None:
-    size = RATE // 10
-    backlog = Backlog(1.0)
-    waiting: list[float] = []
-    put = taken = 0
-    dropped_s = 0.0
-    for step in steps:
-        if step == "put":
-            one = chunk(put, size)
-            dropped_s += backlog.put(one)
-            waiting = [*waiting, one.media_time_s][-10:]
-            put += 1
-        elif waiting:
-            one = backlog.take()
-            assert one.media_time_s == waiting[0]
-            if step == "return":
-                dropped_s += backlog.put_back(one)
-            else:
-                waiting, taken = waiting[1:], taken + 1
-        assert bool(backlog) == bool(waiting)
-    left_s = backlog.clear()
-    assert left_s == pytest.approx(len(waiting) / 10)
-    assert put / 10 == pytest.approx(taken / 10 + dropped_s + left_s)

@@ -15,7 +15,7 @@ from live_transcription.call import LiveCall
 from spreed_signaling import RoomRefused
 from spreed_signaling.testing._serve import bind_socket
 
-from .conftest import StartTalk
+from .talk import StartTalk
 
 KEY, SECRET = "wk-of-the-tests", "ws-of-the-tests"
 

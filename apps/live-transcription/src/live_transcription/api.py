@@ -80,6 +80,7 @@ async def set_enabled(
 ) -> dict[str, str]:
     """Switch the app on or off; AppAPI reads nothing but `error`."""
     services = _services(request)
+    _log.info("Nextcloud has switched the app %s", "on" if enabled else "off")
     try:
         services.nextcloud.tell_enabled(bool(enabled))
         if enabled:

@@ -69,9 +69,9 @@ async def _running(
                 nextcloud=nextcloud,
                 tasks=tasks,
             )
-            tasks.start_soon(nextcloud.run)
-            for problem in supervisor.status()["problems"]:
-                _log.warning("%s", problem)
+            # First: it collects warnings for Nextcloud's log.
+            await tasks.start(nextcloud.run)
+            _log_start(settings, supervisor)
             try:
                 yield
             finally:
@@ -81,3 +81,14 @@ async def _running(
     finally:
         # Requests that were under way have ended or been cut off by now.
         await nextcloud.close()
+
+
+def _log_start(settings: Settings, supervisor: Supervisor) -> None:
+    status = supervisor.status()
+    _log.info(
+        "live_transcription %s: recogniser %s",
+        settings.app_version,
+        status["backend"]["name"],
+    )
+    for problem in status["problems"]:
+        _log.warning("%s", problem)

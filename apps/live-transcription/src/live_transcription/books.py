@@ -6,14 +6,13 @@ No names and no words. Pure, but for the log.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from attrs import define
 
-__all__ = ["Losses", "SpeakerBooks"]
+from .roomlog import RoomLog
 
-_log = logging.getLogger(__name__)
+__all__ = ["Losses", "SpeakerBooks"]
 
 
 @define
@@ -49,13 +48,17 @@ class SpeakerBooks:
     """Keeps account of one speaker and tells the log.
 
     Args:
-        log_fields: Whose books these are, for each line of the log.
+        session_id: The speaker's HPB session id.
+        log: Her room's.
     """
 
-    def __init__(self, log_fields: dict[str, Any]) -> None:
-        self._log_fields = log_fields
+    def __init__(self, session_id: str, log: RoomLog) -> None:
+        self._session_id = session_id
+        self._log = log
         self._dropping = False
         """Whether the oldest audio that waits follows audio given up."""
+        self._behind_since_s: float | None = None
+        """`dropped_s` when it began that audio waits too long; None if it does not."""
         self.losses = Losses()
         self.state = "waiting for a place"
         self.last_error = ""
@@ -69,29 +72,52 @@ class SpeakerBooks:
         """Audio was given up; one hole as long as it goes on."""
         if not seconds:
             return
+        if self._behind_since_s is None:
+            self._behind_since_s = self.losses.dropped_s
+            self.warn("audio waited too long for the recogniser: the oldest is lost")
         self.losses.dropped_s += seconds
         self.losses.gap_s += seconds
         if not self._dropping:
             self._dropping = True
             self.losses.gaps += 1
-            self.warn("audio waited too long for the recogniser: the oldest is lost")
 
     def handed_over(self) -> None:
         """Audio reached the recogniser: what is given up next is another hole."""
         self._dropping = False
 
+    def caught_up(self) -> None:
+        """No audio waits any more."""
+        if self._behind_since_s is not None:
+            lost_s = self.losses.dropped_s - self._behind_since_s
+            self._behind_since_s = None
+            text = "the recogniser has caught up; %.1f s of audio were lost"
+            self._log.info(self._session_id, text, lost_s)
+
     def failed(self, what: str, exc: Exception) -> None:
-        """Something of this speaker's failed; it is told in one line."""
+        """Something of this speaker's failed and may be tried again."""
         self.losses.errors += 1
         while isinstance(exc, ExceptionGroup):
             exc = exc.exceptions[0]
         reason = str(exc) or type(exc).__name__
         self.last_error = f"{what}: {reason}"
-        self.warn("a speaker's %s failed: %s", what, reason)
+        self._log.begin(self._session_id, f"a speaker's {what} failed: {reason}")
+
+    def waiting(self, reason: str) -> None:
+        """The recogniser is away, for this reason; it is tried again."""
+        self.last_error = reason
+        self._log.begin(self._session_id, f"waiting for the recogniser: {reason}")
+
+    def works(self) -> None:
+        """The recogniser listens."""
+        self._log.end(self._session_id)
 
     def warn(self, text: str, *args: object) -> None:
         """Write a line that an administrator should see."""
-        _log.warning(text, *args, extra=self._log_fields)
+        self._log.warn(self._session_id, text, *args)
+
+    def close(self) -> None:
+        """The speaker has stopped."""
+        self._log.forget(self._session_id)
 
     def status(self) -> dict[str, Any]:
         """Return all of it."""

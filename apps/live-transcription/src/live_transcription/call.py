@@ -20,9 +20,11 @@ from spreed_signaling import (
     InCallFlags,
     ParticipantChanged,
     RequestErrored,
+    RoomJoined,
     RoomLeft,
     SessionEvent,
     SessionFinished,
+    SessionResumed,
     is_encryption_signal,
 )
 
@@ -84,6 +86,8 @@ class LiveCall:
         self.end_reason = ""
         """Why the call was left, in plain words; empty while it is wanted."""
         self.last_error = ""
+        self._trouble = ""
+        """What the log was told of and has not passed; empty if nothing."""
 
     # What is wanted. Never waits.
 
@@ -137,6 +141,7 @@ class LiveCall:
             SignalingError: If the server put us out for good.
         """
         async with anyio.create_task_group() as tasks:
+            _log.info("captions are wanted: joining the call", extra=self._log_fields)
             tasks.start_soon(self._stay)
             tasks.start_soon(self._keep_time)
             await self._ended.wait()
@@ -163,6 +168,10 @@ class LiveCall:
                 raise error
             case Disconnected(error=error):
                 self._failed(error)
+            case RoomJoined(room_token=self.room_token):
+                self._connected("in the call")
+            case SessionResumed():
+                self._connected("connected again")
             case RequestErrored(request_id=request_id):
                 self._captions.note_error(request_id)
             case DataReceived(data=data) if is_encryption_signal(data):
@@ -181,11 +190,15 @@ class LiveCall:
             _log.warning("no captions: %s", ENCRYPTED, extra=self._log_fields)
 
     def _failed(self, error: Exception) -> None:
-        text = str(error)
-        if text != self.last_error:
+        self.last_error = text = str(error)
+        if text != self._trouble:
             # Once for each kind of trouble, not for each attempt.
             _log.warning("%s", text, extra=self._log_fields)
-        self.last_error = text
+        self._trouble = text
+
+    def _connected(self, text: str) -> None:
+        self._trouble = ""
+        _log.info("%s", text, extra=self._log_fields)
 
     def _look_for_readers(self) -> None:
         room = self._presence.room
@@ -240,6 +253,15 @@ class LiveCall:
         self._captions.stop()
 
     # For people.
+
+    def log_end(self) -> None:
+        """Tell the log why the call was left and what came of it."""
+        readers = {"captions_sent": self._captions.sent}
+        readers["captions_undelivered"] = self._captions.undelivered
+        losses = self._hearing.losses().status()
+        _log.info(
+            "left: %s", self.end_reason, extra={**self._log_fields, **readers, **losses}
+        )
 
     def status(self) -> dict[str, Any]:
         """Return how the call is doing, in plain words; no names, no speech."""

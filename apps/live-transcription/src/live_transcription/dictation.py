@@ -202,6 +202,8 @@ class Dictation:
             if self._listening and self._backlog:
                 if not await self._push_one(session):
                     return
+                if not self._backlog:
+                    self._books.caught_up()
             elif self._ending and not self._backlog:
                 await session.end_input()
                 return
@@ -269,8 +271,11 @@ class Dictation:
         if state is SessionState.IDLE:
             self._backlog.limit_s = COLD_BACKLOG_S
         self._notify()
-        if detail:
-            self._books.last_error = detail
+        if self._listening:
+            self._books.works()
+        elif detail and state is not SessionState.CLOSED:
+            # Why it was closed, if that was a failure, comes as an exception.
+            self._books.waiting(detail)
 
     def _missed_at_end(self) -> None:
         """Count what a session had when it did not end in time.

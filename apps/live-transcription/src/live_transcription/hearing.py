@@ -12,6 +12,7 @@ from spreed_signaling import Room
 
 from .books import Losses
 from .delivery import CaptionDelivery
+from .roomlog import RoomLog
 from .services import CallServices
 from .speakers import SpeakerFeed
 
@@ -39,7 +40,7 @@ class Hearing:
         services: CallServices,
         captions: CaptionDelivery,
     ) -> None:
-        self._room_token = room_token
+        self._log = RoomLog(room_token)
         self._lang_id = lang_id
         self._services = services
         self._captions = captions
@@ -93,7 +94,7 @@ class Hearing:
             backend=self._services.backend,
             lang_id=self._lang_id,
             listener=self._captions,
-            room_token=self._room_token,
+            log=self._log,
         )
         self._feeds[feed.session_id] = feed
         try:

@@ -22,8 +22,14 @@ __all__ = ["JsonFormatter", "LogLine", "LogQueue", "configure_logging"]
 OUR_LOGGERS = ("live_transcription", "spreed_signaling", "kyutai_stream")
 """Loggers whose warnings an administrator should see in Nextcloud."""
 
-_STANDARD = frozenset(
-    {*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "message", "asctime"}
+_NO_FIELDS = frozenset(
+    {
+        *vars(logging.LogRecord("", 0, "", 0, "", None, None)),
+        "message",
+        "asctime",
+        # uvicorn's: the message once more, for a terminal.
+        "color_message",
+    }
 )
 
 
@@ -39,7 +45,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {
-            key: value for key, value in vars(record).items() if key not in _STANDARD
+            key: value for key, value in vars(record).items() if key not in _NO_FIELDS
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -83,7 +89,7 @@ class LogQueue(logging.Handler):
         self._guard = threading.Lock()
         self._notify: Callable[[], object] = lambda: None
         self.dropped = 0
-        """Lines that never reached Nextcloud because too many waited."""
+        """Lines that never reached Nextcloud."""
 
     def attach(self, notify: Callable[[], object]) -> None:
         """Start collecting; `notify` is called, in any thread, for each line."""
@@ -111,6 +117,14 @@ class LogQueue(logging.Handler):
                 self.dropped += 1
             self._lines.append(line)
         self._notify()
+
+    def put_back(self, line: LogLine) -> None:
+        """Undo `take`; newer lines come first where there is no room for all."""
+        with self._guard:
+            if len(self._lines) >= self._limit:
+                self.dropped += 1
+            else:
+                self._lines.appendleft(line)
 
     def take(self) -> LogLine | None:
         """Return the oldest line, None if none waits."""

@@ -13,18 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-from nc_py_api.ex_app.defs import LogLvl
+from anyio.abc import TaskStatus
 
 from spreed_signaling.types import IceServer
 
 from .config import Settings
-from .logs import LogQueue
+from .logs import LogLine, LogQueue
 from .ocs import NextcloudFailed, OcsClient
 
 __all__ = ["NextcloudLink", "parse_ice_servers"]
 
 _log = logging.getLogger(__name__)
 
+_LINES = "/ocs/v1.php/apps/app_api/api/v1/log"
 _STATE = "/ocs/v1.php/apps/app_api/ex-app/state"
 _TALK_SETTINGS = "/ocs/v2.php/apps/spreed/api/v3/signaling/settings"
 
@@ -35,6 +36,7 @@ _ENABLING_S = 90.0
 _INIT_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _STATE_DELAYS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LOG_PAUSE_S = 0.2
+_LOG_RETRY_S = 30.0
 
 
 class NextcloudLink:
@@ -51,6 +53,7 @@ class NextcloudLink:
         self._told = False
         self._changed = anyio.Event()
         self._reporting = False
+        self._log_failed = False
         self.logs = LogQueue()
 
     @property
@@ -83,8 +86,13 @@ class NextcloudLink:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
-    async def run(self) -> None:
-        """Learn the enabled state and send warnings until cancelled."""
+    async def run(
+        self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Learn the enabled state and send warnings until cancelled.
+
+        Started, it collects warnings.
+        """
         loop, wake = asyncio.get_running_loop(), anyio.Event()
 
         def renew() -> anyio.Event:
@@ -93,6 +101,7 @@ class NextcloudLink:
             return wake
 
         self.logs.attach(lambda: loop.call_soon_threadsafe(lambda: wake.set()))
+        task_status.started()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._learn_enabled)
@@ -152,6 +161,8 @@ class NextcloudLink:
                 if exc.refused:
                     _log.info("Nextcloud does not know this app yet: %s", exc)
                     return
+                if attempt == 1:
+                    _log.warning("Nextcloud cannot be asked whether we are on: %s", exc)
                 continue
             # Somebody may have told us meanwhile, and knows better.
             if self._enabled is None:
@@ -167,17 +178,28 @@ class NextcloudLink:
             if line is None:
                 await wake.wait()
                 continue
-            await self._send_log(line.level, line.text)
-            await anyio.sleep(_LOG_PAUSE_S)
+            taken = await self._send_log(line)
+            # Also where the next line would be refused, too: each refusal counts as
+            # an attack on Nextcloud.
+            await anyio.sleep(_LOG_PAUSE_S if taken else _LOG_RETRY_S)
 
-    async def _send_log(self, level: int, text: str) -> None:
-        # nc_py_api swallows failures here; stdout has the line anyway.
+    async def _send_log(self, line: LogLine) -> bool:
+        """Send a line; tell whether Nextcloud took it."""
+        body = {"level": line.level, "message": line.text}
         try:
-            await self._ocs.ask(
-                _SHORT_S, lambda nc: nc.log(LogLvl(level), text, fast_send=True)
-            )
+            # nc_py_api's own method for it swallows failures.
+            await self._ocs.ask(_SHORT_S, lambda nc: nc.ocs("POST", _LINES, json=body))
         except NextcloudFailed as exc:
-            _log.info("a line for Nextcloud's log was lost: %s", exc)
+            if not self._log_failed:
+                _log.info("Nextcloud takes no lines for its log: %s", exc)
+            self._log_failed = True
+            if exc.passing:
+                self.logs.put_back(line)
+            else:
+                self.logs.dropped += 1
+            return False
+        self._log_failed = False
+        return True
 
     async def close(self) -> None:
         """Close connections, after every task that uses them has ended; bounded.

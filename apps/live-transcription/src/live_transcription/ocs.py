@@ -21,6 +21,7 @@ __all__ = ["NextcloudFailed", "OcsClient"]
 _GRACE_S = 1.0
 """Seconds that a request under way gets when the app is told to stop."""
 _REFUSED = {401, 403, 404, 997, 998}
+_PASSING = {408, 429, *range(500, 600)}
 
 
 class NextcloudFailed(Exception):
@@ -29,11 +30,15 @@ class NextcloudFailed(Exception):
     Args:
         reason: What happened, for people.
         refused: Whether Nextcloud answered and said no.
+        passing: Whether the same request may succeed later.
     """
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, refused: bool = False, passing: bool = True
+    ) -> None:
         super().__init__(reason)
         self.refused = refused
+        self.passing = passing
 
 
 class OcsClient:
@@ -74,8 +79,11 @@ class OcsClient:
             raise NextcloudFailed(self.last_error) from exc
         except NextcloudException as exc:
             self.last_error = f"HTTP or OCS status {exc.status_code} {exc.reason}"
-            refused = exc.status_code in _REFUSED
-            raise NextcloudFailed(self.last_error, refused=refused) from exc
+            raise NextcloudFailed(
+                self.last_error,
+                refused=exc.status_code in _REFUSED,
+                passing=exc.status_code in _PASSING,
+            ) from exc
         except Exception as exc:
             # niquests, urllib3 and json have trees of their own without a base.
             self.last_error = f"not reachable ({type(exc).__name__})"

@@ -16,6 +16,7 @@ from kyutai_stream import Backend
 
 from .books import Losses, SpeakerBooks
 from .dictation import LAST_WORDS_S, CaptionListener, Dictation
+from .roomlog import RoomLog
 
 if TYPE_CHECKING:
     from spreed_signaling.media import AudioChunk
@@ -42,7 +43,7 @@ class SpeakerFeed:
         backend: The recogniser.
         lang_id: What she speaks.
         listener: Gets the words.
-        room_token: For logs.
+        log: Her room's.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class SpeakerFeed:
         backend: Backend,
         lang_id: str,
         listener: CaptionListener,
-        room_token: str,
+        log: RoomLog,
     ) -> None:
         self._speaker = speaker
         self._backend = backend
         self._lang_id = lang_id
         self._listener = listener
-        self._books = SpeakerBooks({"room_token": room_token})
+        self._books = SpeakerBooks(speaker.session_id, log)
         self._dictation: Dictation | None = None
         self._tasks: TaskGroup | None = None
         self._stopping = anyio.Event()
@@ -117,6 +118,7 @@ class SpeakerFeed:
                     await self._dictation.done.wait()
             tasks.cancel_scope.cancel()
         self._listener.close(self.session_id)
+        self._books.close()
         self.running = False
 
     async def _pump(self) -> None:

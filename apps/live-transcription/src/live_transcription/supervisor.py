@@ -81,6 +81,7 @@ class Supervisor:
         self._leaving: set[_Entry] = set()
         self._gate = Gate() if gate is None else gate
         self._accepting = True
+        self._told_refusal = ""
 
     # Requests. Never wait.
 
@@ -100,7 +101,12 @@ class Supervisor:
         language = self._language(room_token, lang_id)
         entry = self._entries.get(room_token)
         if entry is None or entry.call.ending:
-            self._start(room_token, nc_session_id, language)
+            try:
+                self._start(room_token, nc_session_id, language)
+            except CaptionsRefused as exc:
+                self._tell_refusal(room_token, str(exc))
+                raise
+            self._told_refusal = ""
             self._gate.press()
             return
         entry.call.add_reader(nc_session_id)
@@ -196,6 +202,13 @@ class Supervisor:
         self._tasks.start_soon(self._keep, entry, services)
         self._waker.wake(services.backend)
 
+    def _tell_refusal(self, room_token: str, reason: str) -> None:
+        # Once for each reason, not for each press.
+        if reason != self._told_refusal:
+            self._told_refusal = reason
+            extra = {"room_token": room_token}
+            _log.warning("captions refused: %s", reason, extra=extra)
+
     def _ready_backend(self) -> Backend:
         missing = self._settings.missing()
         if missing is not None:
@@ -226,9 +239,7 @@ class Supervisor:
             delay_s: float | None = next(delays)
             try:
                 await entry.call.run()
-                _log.info(
-                    "left: %s", entry.call.end_reason, extra={"room_token": token}
-                )
+                entry.call.log_end()
                 break
             except Exception as exc:
                 # A bug in one call must not end the others.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kyutai_stream.cli._app import app
+
+from .running import COMMAND, hum
 
 PLUGINS = """
 from kyutai_stream.backend import Capabilities
@@ -97,8 +98,6 @@ def invoke(
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 
-COMMAND = (sys.executable, "-m", "kyutai_stream.cli")
-
 
 @pytest.fixture
 def program(environment: dict[str, str], tmp_path: Path) -> Program:
@@ -118,3 +117,8 @@ def program(environment: dict[str, str], tmp_path: Path) -> Program:
         )
 
     return run
+
+
+@pytest.fixture
+def five_seconds(tmp_path: Path) -> Path:
+    return hum(tmp_path / "five.wav", 5.0)

@@ -113,11 +113,13 @@ class TestTranscribe:
         self, start: StartTalk, lang_id: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with start() as talk:
-            answer = await talk.transcribe(langId=lang_id)
-            assert answer.status_code == 200
+            for reader in ("nc1", "nc2"):
+                answer = await talk.transcribe(reader=reader, langId=lang_id)
+                assert answer.status_code == 200
             (room,) = (await talk.status())["rooms"]
             assert room["lang_id"] == "en"
-        assert "not supported" in caplog.text
+        told = f"the room's language {lang_id!r} is not supported; using 'en'"
+        assert caplog.messages.count(told) == 1
 
     @pytest.mark.parametrize(
         ("changes", "named"),

@@ -49,6 +49,8 @@ class _Entry:
     again: anyio.Event = field(factory=anyio.Event)
     """Somebody asked: start it again now."""
     done: anyio.Event = field(factory=anyio.Event)
+    foreign: str | None = None
+    """A language the log was told of: stored for the room and not supported."""
 
 
 class Supervisor:
@@ -98,17 +100,22 @@ class Supervisor:
             CaptionsRefused: If something is not configured, or no more rooms are
                 taken.
         """
-        language = self._language(room_token, lang_id)
+        language = lang_id or self._settings.default_language
+        if not supported(language):
+            # It may be stored since another app served this room.
+            language = self._settings.default_language
         entry = self._entries.get(room_token)
         if entry is None or entry.call.ending:
             try:
-                self._start(room_token, nc_session_id, language)
+                entry = self._start(room_token, nc_session_id, language)
             except CaptionsRefused as exc:
                 self._tell_refusal(room_token, str(exc))
                 raise
             self._told_refusal = ""
             self._gate.press()
+            self._tell_language(entry, lang_id)
             return
+        self._tell_language(entry, lang_id)
         entry.call.add_reader(nc_session_id)
         if lang_id is not None:
             entry.call.set_language(language)
@@ -176,7 +183,7 @@ class Supervisor:
 
     # Helpers.
 
-    def _start(self, room_token: str, nc_session_id: str, lang_id: str) -> None:
+    def _start(self, room_token: str, nc_session_id: str, lang_id: str) -> _Entry:
         services = CallServices(
             settings=self._settings,
             backend=self._ready_backend(),
@@ -201,6 +208,7 @@ class Supervisor:
         self._entries[room_token] = entry
         self._tasks.start_soon(self._keep, entry, services)
         self._waker.wake(services.backend)
+        return entry
 
     def _tell_refusal(self, room_token: str, reason: str) -> None:
         # Once for each reason, not for each press.
@@ -220,16 +228,18 @@ class Supervisor:
             raise CaptionsRefused(problem)
         return self._recogniser.load()
 
-    def _language(self, room_token: str, lang_id: str | None) -> str:
+    def _tell_language(self, entry: _Entry, lang_id: str | None) -> None:
+        # Once for each room, not for each press.
         if lang_id is None or supported(lang_id):
-            return lang_id or self._settings.default_language
-        # It may be stored since another app served this room.
-        _log.warning(
-            "the room's language is not supported; using %r",
-            self._settings.default_language,
-            extra={"room_token": room_token, "lang_id": lang_id[:20]},
-        )
-        return self._settings.default_language
+            return
+        if lang_id != entry.foreign:
+            entry.foreign = lang_id
+            _log.warning(
+                "the room's language %r is not supported; using %r",
+                lang_id[:20],
+                self._settings.default_language,
+                extra={"room_token": entry.call.room_token},
+            )
 
     async def _keep(self, entry: _Entry, services: CallServices) -> None:
         """Run a call; after a failure run it again, if that can help."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Carry one stream between a client's ASGI websocket and the model server.
 
-Three tasks: one reads the client, one reads the model server, one looks at the clock.
+Three tasks: one reads the client, one reads the model server, one looks at the clock
+(`timekeeper.py`).
 Whoever has something to hand on does it, unless another task is at it already; so a
 frame and a word cross without changing tasks.
 
@@ -31,12 +32,11 @@ from .machine import Ending, StreamMachine
 from .pusher import Pusher
 from .rules import StreamRules
 from .teller import CLOSE_S, Message, Send, Teller
+from .timekeeper import TimeKeeper
 
 __all__ = ["Message", "Receive", "Send", "StreamShell"]
 
 Receive = Callable[[], Awaitable[Message]]
-
-SHORTEST_WAIT_S = 0.01
 
 
 class StreamShell:
@@ -71,7 +71,6 @@ class StreamShell:
         self._upstream = upstream
         self._rules = rules
         self._tasks: anyio.CancelScope | None = None
-        self._timer: anyio.CancelScope | None = None
         self._room: anyio.Event | None = None
         # What anyio.current_time asks, without looking for the loop each time: the
         # clock is read several times for each frame.
@@ -82,6 +81,17 @@ class StreamShell:
             machine=machine,
             direct=direct,
             clock=self._clock,
+            stop=self._stop,
+        )
+        self._time = TimeKeeper(
+            machine=machine,
+            rules=rules,
+            clock=self._clock,
+            pusher=self._pusher,
+            teller=self._teller,
+            push=self._push,
+            tell=self._tell,
+            ended=self._suspect,
             stop=self._stop,
         )
         self.failure: BaseException | None = None
@@ -106,7 +116,7 @@ class StreamShell:
                 tasks.start_soon(self._hear_client)
                 tasks.start_soon(self._hear_model)
                 tasks.start_soon(self._do_what_is_left)
-                await self._keep_time()
+                await self._time.run()
         except* Exception as failures:
             # One reason is enough, and a group would hide it.
             self.failure = _first(failures)
@@ -119,10 +129,8 @@ class StreamShell:
 
     def drain(self, deadline_s: float) -> None:
         """Let the stream end within so many seconds."""
-        now = self._clock()
-        self._machine.drain(deadline_s, now)
-        if self._timer is not None:
-            self._timer.deadline = now
+        self._machine.drain(deadline_s, self._clock())
+        self._time.ring()
 
     # -- the client ----------------------------------------------------------------
 
@@ -177,7 +185,7 @@ class StreamShell:
         if self._room is not None and not machine.full:
             self._room.set()
         if machine.hurry:
-            self._look_at_clock()
+            self._time.look()
         if self._first_word is not None and machine.words:
             self._first_word()
             self._first_word = None
@@ -194,8 +202,7 @@ class StreamShell:
             self.failure = failure = exc
         if machine.ending is None:
             machine.upstream_failed(failure)
-        if machine.ending is not None:
-            self._suspect(machine.ending)
+        self._suspect()
         await self._tell()
 
     async def _model_is_ready(self) -> bool:
@@ -291,61 +298,9 @@ class StreamShell:
             if self._machine.outbox or self._machine.ending is not None:
                 await self._tell()
 
-    # -- the clock -----------------------------------------------------------------
-
-    def _look_at_clock(self) -> None:
-        """See whether something is due sooner than the timer knows."""
-        self._machine.calm()
-        timer = self._timer
-        if timer is not None and self._machine.deadline < timer.deadline:
-            timer.deadline = self._machine.deadline
-
-    async def _keep_time(self) -> None:
-        machine = self._machine
-        while True:
-            now = self._clock()
-            # Frames move deadlines back and forth; nobody looks at them each time.
-            deadline = min(machine.deadline, now + self._rules.wedged_s / 2)
-            deadline = max(deadline, now + SHORTEST_WAIT_S)
-            with anyio.CancelScope(deadline=deadline) as self._timer:
-                await anyio.sleep_forever()
-            self._timer = None
-            now = self._clock()
-            self._check_stuck(now)
-            machine.tick(now, blocked=self._teller.since is not None)
-            # Whoever keeps the time must not be kept waiting.
-            if not await self._in_time(self._push):
-                self._wedged()
-            if machine.ending is not None:
-                self._suspect(machine.ending)
-            if machine.outbox or machine.ending is not None:
-                if not await self._in_time(self._tell):
-                    self._not_read()
-
-    async def _in_time(self, what: Callable[[], Awaitable[None]]) -> bool:
-        with anyio.move_on_after(self._rules.send_timeout_s) as patience:
-            await what()
-        return not patience.cancelled_caught
-
-    def _check_stuck(self, now: float) -> None:
-        longest = self._rules.send_timeout_s
-        telling, pushing = self._teller.since, self._pusher.since
-        if telling is not None and now - telling >= longest:
-            self._not_read()
-        elif pushing is not None and now - pushing >= longest:
-            self._wedged()
-
-    def _not_read(self) -> None:
-        """The client does not read: nothing can be told to it any more."""
-        self._machine.abandon()
-        self._stop()
-
-    def _wedged(self) -> None:
-        what = "the model server takes no audio"
-        self._machine.fail("upstream_wedged", what)
-
-    def _suspect(self, ending: Ending) -> None:
-        if ending.reason in ("upstream_lost", "upstream_wedged"):
+    def _suspect(self) -> None:
+        ending = self._machine.ending
+        if ending is not None and ending.reason in ("upstream_lost", "upstream_wedged"):
             self._upstream.suspect()
 
 

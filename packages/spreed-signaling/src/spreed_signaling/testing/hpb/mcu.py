@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -18,10 +18,13 @@ from ...protocol.messages import DataMessage
 from . import frames
 from .hub import Hub
 from .mcu_messages import (
+    candidate_of,
+    description_frames,
     is_usable,
     may_publish,
     room_type_of,
     sdp_of,
+    selection_of,
     target_of,
 )
 from .options import HpbOptions
@@ -191,9 +194,8 @@ class MediaRelay:
     async def _candidate(self, session: Session, message: DataMessage) -> None:
         if not self._has_client(session, message):
             return
-        payload = message.data.get("payload")
-        value = payload.get("candidate") if isinstance(payload, dict) else None
-        if not isinstance(value, dict) or not isinstance(value.get("candidate"), str):
+        value = candidate_of(message)
+        if value is None:
             session.send(frames.error(message.id, "no_candidate"))
         elif value["candidate"] and is_usable(value["candidate"]):
             await self._guarded(
@@ -215,13 +217,8 @@ class MediaRelay:
     async def _select(self, session: Session, message: DataMessage) -> None:
         if not self._has_client(session, message):
             return
-        payload = message.data.get("payload")
-        wanted = {
-            kind: payload[kind]
-            for kind in ("audio", "video")
-            if isinstance(payload, dict) and kind in payload
-        }
-        if not all(isinstance(value, bool) for value in wanted.values()):
+        wanted = selection_of(message)
+        if wanted is None:
             session.send(frames.error(message.id, "processing_failed"))
             return
 
@@ -302,18 +299,15 @@ class MediaRelay:
         room_type: str,
         description: Description,
     ) -> None:
-        sender_id = sender if isinstance(sender, str) else sender.session_id
-        plain = {"type": "session", "sessionid": sender_id}
-        # Only answers name the user, measured.
-        name = plain if isinstance(sender, str) else sender.name()
-        to, sid = session.session_id, description.sid
-        payload: dict[str, Any] = {"type": kind, "sdp": description.sdp}
-        session.send(frames.mcu_message(name, to, kind, room_type, sid, payload))
-        for candidate in description.candidates:
-            payload = {"candidate": candidate}
-            session.send(
-                frames.mcu_message(plain, to, "candidate", room_type, sid, payload)
-            )
+        told = description_frames(
+            session.session_id,
+            sender,
+            kind=kind,
+            room_type=room_type,
+            description=description,
+        )
+        for frame in told:
+            session.send(frame)
 
 
 _HANDLERS: dict[str, Callable[[MediaRelay, Session, DataMessage], Awaitable[None]]] = {

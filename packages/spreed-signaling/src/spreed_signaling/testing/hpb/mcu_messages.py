@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Reading media messages, and the permissions they need. Pure."""
+"""Reading and writing media messages, and the permissions they need. Pure."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...protocol.messages import DataMessage
+from . import frames
+from .frames import Frame
 from .state import Session
 
+if TYPE_CHECKING:
+    from .sfu_peers import Description
+
 __all__ = [
+    "candidate_of",
+    "description_frames",
     "is_usable",
     "is_well_formed",
     "may_publish",
     "room_type_of",
     "sdp_of",
+    "selection_of",
     "target_of",
 ]
 
@@ -46,6 +56,62 @@ def sdp_of(message: DataMessage) -> str | None:
     payload = message.data.get("payload")
     sdp = payload.get("sdp") if isinstance(payload, dict) else None
     return sdp if isinstance(sdp, str) and sdp else None
+
+
+def candidate_of(message: DataMessage) -> Frame | None:
+    """Return the candidate of a message."""
+    payload = message.data.get("payload")
+    value = payload.get("candidate") if isinstance(payload, dict) else None
+    if isinstance(value, dict) and isinstance(value.get("candidate"), str):
+        return value
+    return None
+
+
+def selection_of(message: DataMessage) -> dict[str, bool] | None:
+    """Return which kinds of media to switch on or off; None if that is malformed."""
+    payload = message.data.get("payload")
+    wanted = {
+        kind: payload[kind]
+        for kind in ("audio", "video")
+        if isinstance(payload, dict) and kind in payload
+    }
+    if all(isinstance(value, bool) for value in wanted.values()):
+        return wanted
+    return None
+
+
+def description_frames(
+    recipient_id: str,
+    sender: Session | str,
+    *,
+    kind: str,
+    room_type: str,
+    description: Description,
+) -> list[Frame]:
+    """Return an offer or answer of the media server, and its candidates.
+
+    Args:
+        recipient_id: Session id of who gets them.
+        sender: Whose media it is about; a session is named with its user.
+        kind: `offer` or `answer`.
+        room_type: `video` or `screen`.
+        description: What to tell.
+    """
+    sender_id = sender if isinstance(sender, str) else sender.session_id
+    plain: Frame = {"type": "session", "sessionid": sender_id}
+    # Only answers name the user, measured.
+    name = plain if isinstance(sender, str) else sender.name()
+    sid = description.sid
+    payload: Frame = {"type": kind, "sdp": description.sdp}
+    told = [frames.mcu_message(name, recipient_id, kind, room_type, sid, payload)]
+    for candidate in description.candidates:
+        payload = {"candidate": candidate}
+        told.append(
+            frames.mcu_message(
+                plain, recipient_id, "candidate", room_type, sid, payload
+            )
+        )
+    return told
 
 
 def is_usable(candidate: str) -> bool:

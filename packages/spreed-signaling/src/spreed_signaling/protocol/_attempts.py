@@ -62,8 +62,17 @@ class Attempts:
         if now - self._ready_at >= self._stable_s:
             self.delays.reset()
 
-    def plan(self, error: SignalingError, delay: float, now: float) -> Disconnected:
-        """Try again after `delay` seconds; returns what to tell the application."""
+    def plan(
+        self, error: SignalingError, now: float, delay: float | None = None
+    ) -> Disconnected:
+        """Plan the next attempt; returns what to tell the application.
+
+        Args:
+            error: Why one is needed.
+            now: Monotonic seconds.
+            delay: Seconds until then; if not given, longer with each attempt.
+        """
+        delay = self.delays.next() if delay is None else delay
         self.error = error
         self._retry_at = now + delay
         return Disconnected(error=error, retry_in_s=delay)

@@ -158,7 +158,7 @@ class SignalingSession:
         if before is Phase.CLOSING:
             self._end(None)
         elif self._phase is Phase.DISCONNECTED and not planned:
-            self._plan_retry(error, self._attempts.delays.next(), now)
+            self._events.append(self._attempts.plan(error, now))
 
     def receive(self, text: str | bytes, now: float) -> None:
         """A text frame arrived. Send `messages_to_send`, look at `events` next."""
@@ -289,7 +289,7 @@ class SignalingSession:
                 error = RequestTimeout(
                     "opening a session", self._options.hello_timeout_s
                 )
-                self._hang_up(error, self._attempts.delays.next(), now)
+                self._hang_up(error, now)
         if self._phase is Phase.READY:
             self._rooms.tick(now)
 
@@ -306,13 +306,12 @@ class SignalingSession:
             error = RequestFailed("not_connected", "no connection in time")
             self._events.append(RequestErrored(request_id=request_id, error=error))
 
-    def _plan_retry(self, error: SignalingError, delay: float, now: float) -> None:
-        self._events.append(self._attempts.plan(error, delay, now))
-
-    def _hang_up(self, error: SignalingError, delay: float, now: float) -> None:
+    def _hang_up(
+        self, error: SignalingError, now: float, delay: float | None = None
+    ) -> None:
         self._deadline = None
         self._close_requested = True
-        self._plan_retry(error, delay, now)
+        self._events.append(self._attempts.plan(error, now, delay))
 
     def _end(self, error: SignalingError | None) -> None:
         self._move("ended")
@@ -394,7 +393,7 @@ class SignalingSession:
         if delay is None:
             self._end(error)
         else:
-            self._hang_up(error, delay, now)
+            self._hang_up(error, now, delay)
 
     def _receive_bye(self, message: Bye, now: float) -> None:
         if self._phase is Phase.CLOSING:
@@ -405,7 +404,7 @@ class SignalingSession:
             # The session is gone, but nothing forbids a new one.
             self._handshake.forget()
             error = ConnectionLost(f"goodbye of the server ({message.reason})")
-            self._hang_up(error, self._attempts.delays.next(), now)
+            self._hang_up(error, now)
 
     def _receive_event(self, message: Event) -> None:
         facts = self._rooms.receive_event(message)

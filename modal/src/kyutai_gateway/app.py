@@ -17,17 +17,8 @@ What is below `/v1` wants credentials. No framework: ASGI messages are read with
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    contextmanager,
-    nullcontext,
-)
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Literal, Protocol
-
-import anyio
-
-from kyutai_stream.core import SAMPLE_RATE
 
 from . import http
 from .auth import Credentials
@@ -35,17 +26,10 @@ from .http import Answer
 from .logs import log
 from .metrics import Metrics
 from .pages import PAGES
-from .stream import (
-    Ending,
-    Message,
-    Receive,
-    Send,
-    StreamMachine,
-    StreamRules,
-    StreamShell,
-)
-from .stream.direct import EXTENSION, Direct
+from .stream import Message, Receive, Send, StreamRules
+from .stream.direct import EXTENSION
 from .stream.messages import CLOSE_CODES, Code, error
+from .streams import Streams
 from .upstream import Upstream, UpstreamState
 
 __all__ = ["Gateway", "Settings", "create_app"]
@@ -55,12 +39,7 @@ STREAM_PATH = "/v1/stream"
 ACCEPT = {"type": "websocket.accept", "headers": [(b"kyutai-protocol", b"1")]}
 """Tells clients at once what they talk to: `ready` may come much later."""
 
-LEFT_OVER_S = 5.0
-"""After the deadline of a drain, for the close of what is still there."""
-
 BAD_CREDENTIALS = "credentials are missing or wrong\n"
-
-TROUBLES = ("cancelled", "internal", "not_read", "upstream_lost", "upstream_wedged")
 
 REFUSALS: dict[Code, str] = {
     "capacity": "all places are taken",
@@ -155,25 +134,22 @@ class Gateway:
         self._upstream = upstream
         self._rules = rules
         self._running = running
-        self._streams: dict[int, StreamShell] = {}
-        self._taken = 0
-        self._count = 0
-        self.changed = anyio.Event()
-        """Set, and replaced, when a stream has ended."""
         self.metrics = Metrics()
         """What happened since the start."""
+        self.streams = Streams(upstream, rules, self.metrics)
+        """Those that are open."""
         self.draining = False
         """Whether new streams are refused; set by `drain`."""
 
     @property
     def used(self) -> int:
         """Streams being served."""
-        return self._taken
+        return self.streams.used
 
     @property
     def total(self) -> int:
         """Streams that can be served at a time."""
-        return self._upstream.slots
+        return self.streams.total
 
     @property
     def unready(self) -> str:
@@ -182,7 +158,7 @@ class Gateway:
             return "draining"
         if self._upstream.state is not UpstreamState.READY:
             return self._upstream.state.value
-        return "full" if self.used >= self.total else ""
+        return "full" if self.streams.full else ""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request, websocket or lifespan."""
@@ -202,13 +178,7 @@ class Gateway:
                 most.
         """
         self.draining = True
-        log("drain", streams=self.used, deadline_s=deadline_s)
-        for shell in list(self._streams.values()):
-            shell.drain(deadline_s)
-        with anyio.move_on_after(deadline_s + LEFT_OVER_S):
-            while self.used:
-                await self.changed.wait()
-        log("drained", streams=self.used)
+        await self.streams.drain(deadline_s)
 
     # -- websockets ----------------------------------------------------------------
 
@@ -223,15 +193,15 @@ class Gateway:
         code: Code | None = None
         if self.draining:
             code = "draining"
-        elif self.used >= self.total:
+        elif self.streams.full:
             code = "capacity"
         if code is not None:
             await self._turn_away(code, send)
             return
-        with self._place():
+        with self.streams.place():
             await send(ACCEPT)
             direct = (scope.get("extensions") or {}).get(EXTENSION)
-            await self._serve(receive, send, direct)
+            await self.streams.serve(receive, send, direct)
 
     def _refusal(self, scope: Message) -> Answer | None:
         if not self._admitted(scope):
@@ -253,65 +223,6 @@ class Gateway:
         except OSError:
             # It has gone by itself.
             return
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self.changed.set()
-            self.changed = anyio.Event()
-
-    async def _serve(self, receive: Receive, send: Send, direct: Direct | None) -> None:
-        self._count += 1
-        number, began = self._count, anyio.current_time()
-        upstream = self._upstream
-        machine = StreamMachine(
-            self._rules,
-            model=upstream.model,
-            capabilities=upstream.backend.capabilities,
-            now=began,
-            step_took=self.metrics.step_delay.add,
-        )
-        shell = StreamShell(
-            receive=receive,
-            send=send,
-            direct=direct,
-            machine=machine,
-            upstream=upstream,
-            rules=self._rules,
-            first_word=getattr(upstream, "first_word", None),
-        )
-        self._streams[number] = shell
-        log("stream_opened", stream=number, used=self.used, total=self.total)
-        ending = Ending(close=None, reason="cancelled")
-        try:
-            ending = await shell.run()
-        finally:
-            del self._streams[number]
-            self._account(number, shell, ending, anyio.current_time() - began)
-
-    def _account(
-        self, number: int, shell: StreamShell, ending: Ending, life_s: float
-    ) -> None:
-        machine, metrics = shell.machine, self.metrics
-        metrics.ended[ending.reason] += 1
-        metrics.life.add(life_s)
-        metrics.audio_samples += machine.samples
-        metrics.words += machine.words
-        log(
-            "stream_closed",
-            level=logging.WARNING if ending.reason in TROUBLES else logging.INFO,
-            exc=shell.failure,
-            stream=number,
-            reason=ending.reason,
-            close=ending.close,
-            life_s=round(life_s, 3),
-            audio_s=round(machine.samples / SAMPLE_RATE, 3),
-            words=machine.words,
-        )
 
     # -- HTTP ----------------------------------------------------------------------
 
@@ -347,18 +258,6 @@ class Gateway:
     def rules(self) -> StreamRules:
         """Times and bounds."""
         return self._rules
-
-    @property
-    def received_samples(self) -> int:
-        """Samples received, of open streams too."""
-        live = sum(shell.machine.samples for shell in self._streams.values())
-        return live + self.metrics.audio_samples
-
-    @property
-    def words(self) -> int:
-        """Words told, of open streams too."""
-        live = sum(shell.machine.words for shell in self._streams.values())
-        return live + self.metrics.words
 
     def _admitted(self, scope: Message) -> bool:
         if self._credentials.admit(scope.get("headers") or ()):

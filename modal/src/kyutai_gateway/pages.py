@@ -15,6 +15,7 @@ from . import http
 from .http import Answer
 from .metrics import Metrics, Sample
 from .stream import StreamRules
+from .streams import Streams
 from .upstream import Upstream, UpstreamState
 
 __all__ = ["PAGES", "Status"]
@@ -25,16 +26,10 @@ class Status(Protocol):
 
     metrics: Metrics
     """What happened since the start."""
+    streams: Streams
+    """Those that are open."""
     draining: bool
     """Whether new streams are refused."""
-
-    @property
-    def used(self) -> int:
-        """Streams being served."""
-
-    @property
-    def total(self) -> int:
-        """Streams that can be served at a time."""
 
     @property
     def unready(self) -> str:
@@ -48,14 +43,6 @@ class Status(Protocol):
     def rules(self) -> StreamRules:
         """Times and bounds."""
 
-    @property
-    def received_samples(self) -> int:
-        """Samples received."""
-
-    @property
-    def words(self) -> int:
-        """Words told."""
-
 
 async def _livez(status: Status) -> Answer:
     return Answer(body="alive\n")
@@ -68,8 +55,9 @@ async def _readyz(status: Status) -> Answer:
 
 
 async def _capacity(status: Status) -> Answer:
+    streams = status.streams
     return Answer.of_json(
-        {"used": status.used, "total": status.total, "draining": status.draining}
+        {"used": streams.used, "total": streams.total, "draining": status.draining}
     )
 
 
@@ -106,13 +94,14 @@ async def _metrics(status: Status) -> Answer:
 
 def _samples(status: Status) -> Iterator[Sample]:
     ready = status.upstream.state is UpstreamState.READY
-    audio_s = status.received_samples / SAMPLE_RATE
-    yield "streams", "gauge", "Streams being served.", status.used
-    yield "slots", "gauge", "Streams that can be served.", status.total
+    streams = status.streams
+    audio_s = streams.received_samples / SAMPLE_RATE
+    yield "streams", "gauge", "Streams being served.", streams.used
+    yield "slots", "gauge", "Streams that can be served.", streams.total
     yield "draining", "gauge", "1 while new streams are refused.", status.draining
     yield "upstream_ready", "gauge", "1 while the model server is ready.", ready
     yield "audio_seconds_total", "counter", "Audio received.", audio_s
-    yield "words_total", "counter", "Words told.", status.words
+    yield "words_total", "counter", "Words told.", streams.words
 
 
 PAGES: dict[str, Callable[[Status], Awaitable[Answer]]] = {

@@ -107,7 +107,7 @@ class Bench:
         """Wait until no stream is left."""
         with anyio.fail_after(5):
             while self.gateway.used:
-                await self.gateway.changed.wait()
+                await self.gateway.streams.changed.wait()
 
     def connect(self, **options: Any) -> connect:
         return connect(self.url, compression=None, **options)

@@ -177,7 +177,7 @@ async def test_a_client_that_does_not_read_is_left(
             began = anyio.current_time()
             for _ in range(2000):
                 client.audio(spoken.samples[:1920].astype("<f4").tobytes())
-            (shell,) = it.gateway._streams.values()
+            (shell,) = it.gateway.streams.shells
             with anyio.fail_after(30):
                 while it.gateway.used:
                     assert len(shell.machine.outbox) <= 64 + 8
@@ -217,7 +217,7 @@ async def test_a_bug_is_told_and_survived(
     async with bench() as it:
         async with calling(it.gateway, seconds=5) as client:
             await client.until("ready")
-            (shell,) = it.gateway._streams.values()
+            (shell,) = it.gateway.streams.shells
             monkeypatch.setattr(shell.machine, "binary", explode)
             client.audio(bytes(7680))
         assert client.told[-1]["code"] == "internal"

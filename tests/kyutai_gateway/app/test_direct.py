@@ -115,7 +115,7 @@ async def test_a_client_that_does_not_read_stops_the_model(
         await hear(socket, 1)
         (protocol,) = wired(it)
         protocol.pause_writing()
-        (shell,) = it.gateway._streams.values()
+        (shell,) = it.gateway.streams.shells
         for _ in range(100):
             await socket.send(frame)
         await anyio.sleep(5)

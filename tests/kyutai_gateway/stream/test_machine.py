@@ -87,7 +87,7 @@ def test_without_acks_the_pace() -> None:
     one = machine(evolve(ABLE, acks=False, pause_horizons_s=()), queue_frames=200)
     one.binary(FRAME * 100, 0)
     assert actions(one) == ["frame"] * 25
-    assert one.hurry
+    assert one.timers.hurry
     assert one.deadline == pytest.approx(0.08 / 3)
     assert len(actions(one, 0.4)) == 15
 
@@ -168,7 +168,7 @@ def test_the_pause_waits_for_its_words() -> None:
     assert [message["type"] for message in told(one)] == ["token"]
     step(one, 17, 2.1, 0.9)
     step(one, 18, 2.2, 0.9)
-    assert one.hurry
+    assert one.timers.hurry
     assert one.deadline == pytest.approx(2.25)
     one.tick(2.25)
     step(one, 19, 2.3, 0.9)

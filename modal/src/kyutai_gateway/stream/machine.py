@@ -87,30 +87,30 @@ class StreamMachine:
     ) -> None:
         self._rules = rules
         self._model = model
-        self._timers = Timers(rules, now)
+        self.timers = Timers(rules, now)
+        """What is due; whoever looks at `deadline` clears its `hurry`."""
         self._intake = Intake()
         self._line = Line(rules, capabilities)
-        self._ready = False
-        self._finishing = False
+        self._ready = self._finishing = False
         # Answers that wait for `ready`, which comes first.
         self._early: list[str] = []
         self.outbox: deque[str] = deque()
         """Messages for the client, in order."""
         self.ending: Ending | None = None
         """Set once, when the stream is over; the outbox is still to be sent."""
-        self._narrator = Narrator(
+        self.narrator = Narrator(
             rules=rules,
             intake=self._intake,
             line=self._line,
-            timers=self._timers,
+            timers=self.timers,
             outbox=self.outbox,
             step_took=step_took,
         )
         self._handlers: dict[type, Any] = {
-            Progress: self._narrator.progress,
-            Pause: self._narrator.pause,
-            Word: self._narrator.word,
-            WordEnd: self._narrator.word_end,
+            Progress: self.narrator.progress,
+            Pause: self.narrator.pause,
+            Word: self.narrator.word,
+            WordEnd: self.narrator.word_end,
             Flushed: self._flushed,
             WasReset: self._was_reset,
             Ready: self._begin,
@@ -123,16 +123,6 @@ class StreamMachine:
     def samples(self) -> int:
         """Samples received from the client."""
         return self._intake.samples
-
-    @property
-    def words(self) -> int:
-        """Words told so far."""
-        return self._narrator.words
-
-    @property
-    def hurry(self) -> bool:
-        """Whether something is due soon that was not before; see `calm`."""
-        return self._timers.hurry
 
     @property
     def full(self) -> bool:
@@ -150,18 +140,14 @@ class StreamMachine:
     def deadline(self) -> float:
         """When `tick` is due next, seconds."""
         retry_at = self._line.retry_at
-        due = self._timers.deadline
+        due = self.timers.deadline
         return due if retry_at is None else min(due, retry_at)
-
-    def calm(self) -> None:
-        """Forget the hurry: somebody has looked at `deadline`."""
-        self._timers.hurry = False
 
     def next_action(self, now: float) -> Action | None:
         """Take what is to be done upstream now; None for nothing."""
         if self.ending is not None or not self._ready:
             return None
-        line, timers = self._line, self._timers
+        line, timers = self._line, self.timers
         action = line.next(now) if line.queue else None
         if action is None:
             if line.retry_at is not None:
@@ -178,7 +164,7 @@ class StreamMachine:
         """Take a binary message: audio, nothing (keepalive) or `EOS`."""
         if self.ending is not None or self._finishing:
             return
-        self._timers.heard = now
+        self.timers.heard = now
         if not data:
             return
         if data == END_OF_STREAM:
@@ -196,7 +182,7 @@ class StreamMachine:
             self._line.push(frame)
         if self._intake.loud:
             self._intake.loud = False
-            self._timers.voiced = now
+            self.timers.voiced = now
 
     def text(self, text: str, now: float) -> None:
         """Take a text message; what is no control is answered and forgotten."""
@@ -269,7 +255,7 @@ class StreamMachine:
             return
         if retryable is None:
             retryable = code != "bad_audio"
-        self._narrator.settle()
+        self.narrator.settle()
         self.outbox.append(messages.error(code, message, retryable=retryable))
         self.ending = Ending(close=close or CLOSE_CODES[code], reason=code)
 
@@ -281,16 +267,16 @@ class StreamMachine:
             now: Seconds.
         """
         close = now + deadline_s
-        if self.ending is not None or close >= self._timers.close:
+        if self.ending is not None or close >= self.timers.close:
             return
-        self._timers.rotate = NEVER
-        self._timers.close = close
+        self.timers.rotate = NEVER
+        self.timers.close = close
         self.outbox.append(messages.draining(max(0.0, deadline_s)))
         if not self._ready:
             self._drained()
         elif not self._finishing:
             reserve = min(self._rules.flush_s, deadline_s / 2)
-            self._timers.last_flush = close - reserve
+            self.timers.last_flush = close - reserve
 
     def tick(self, now: float, *, blocked: bool = False) -> None:
         """Do what is due.
@@ -302,9 +288,9 @@ class StreamMachine:
         """
         if self.ending is not None:
             return
-        timers = self._timers
+        timers = self.timers
         if now >= timers.vad:
-            self._narrator.tell_pause()
+            self.narrator.tell_pause()
         if now >= timers.ping:
             timers.ping = now + self._rules.ping_s
             self.outbox.append(messages.PING)
@@ -340,14 +326,14 @@ class StreamMachine:
         """Take no more audio, bring the last words out."""
         if not self._finishing:
             self._finishing = True
-            self._timers.finishing()
+            self.timers.finishing()
             self._mark(kind)
 
     def _drained(self) -> None:
         self.fail("draining", "the gateway is going away")
 
     def _check_client(self, now: float) -> None:
-        timers = self._timers
+        timers = self.timers
         if self.full:
             # What it says is not read at the moment.
             timers.heard = now
@@ -359,8 +345,8 @@ class StreamMachine:
 
     def _check_model(self, now: float, blocked: bool) -> None:
         if blocked:
-            self._timers.owed(now, True)
-        elif self._timers.looks_dead(now):
+            self.timers.owed(now, True)
+        elif self.timers.looks_dead(now):
             self.fail("upstream_wedged", "the model server has stopped working")
 
     # -- inside: the model ---------------------------------------------------------
@@ -368,17 +354,17 @@ class StreamMachine:
     def _begin(self, event: Ready, now: float) -> None:
         able = event.capabilities
         self._ready = True
-        self._narrator.begin(able)
+        self.narrator.begin(able)
         self._line.connected(able)
-        self._timers.ready(now, able.keepalive_interval_s)
+        self.timers.ready(now, able.keepalive_interval_s)
         self.outbox.append(messages.ready(self._model, able))
         self.outbox.extend(self._early)
         self._early.clear()
-        if self._timers.close != NEVER:
+        if self.timers.close != NEVER:
             self._drained()
 
     def _flushed(self, event: Flushed, now: float) -> None:
-        self._narrator.settle()
+        self.narrator.settle()
         for mark in self._line.flushed(event.token):
             match mark.kind:
                 case MarkKind.FLUSH:
@@ -393,13 +379,13 @@ class StreamMachine:
                     return
 
     def _was_reset(self, event: WasReset, now: float) -> None:
-        self._narrator.settle()
+        self.narrator.settle()
         if not self._line.expects_reset:
             self.upstream_failed(None)
             return
         number = self._line.was_reset()
-        self._narrator.begin_epoch()
-        self._timers.owed(now, self._line.in_flight > 0)
+        self.narrator.begin_epoch()
+        self.timers.owed(now, self._line.in_flight > 0)
         self.outbox.append(messages.was_reset(number, self._line.epoch))
 
     def _upstream_drains(self, event: Draining, now: float) -> None:

@@ -74,19 +74,15 @@ class StreamShell:
         self._room: anyio.Event | None = None
         # What anyio.current_time asks, without looking for the loop each time: the
         # clock is read several times for each frame.
-        self._clock = asyncio.get_running_loop().time
-        self._pusher = Pusher(machine, self._clock)
+        self._clock = clock = asyncio.get_running_loop().time
+        self._pusher = Pusher(machine, clock)
         self._teller = Teller(
-            send=send,
-            machine=machine,
-            direct=direct,
-            clock=self._clock,
-            stop=self._stop,
+            send=send, machine=machine, direct=direct, clock=clock, stop=self._stop
         )
         self._time = TimeKeeper(
             machine=machine,
             rules=rules,
-            clock=self._clock,
+            clock=clock,
             pusher=self._pusher,
             teller=self._teller,
             push=self._push,
@@ -184,9 +180,9 @@ class StreamShell:
         machine = self._machine
         if self._room is not None and not machine.full:
             self._room.set()
-        if machine.hurry:
+        if machine.timers.hurry:
             self._time.look()
-        if self._first_word is not None and machine.words:
+        if self._first_word is not None and machine.narrator.words:
             self._first_word()
             self._first_word = None
 

@@ -74,10 +74,10 @@ class TimeKeeper:
 
     def look(self) -> None:
         """See whether something is due sooner than the timer knows."""
-        self._machine.calm()
-        timer = self._timer
-        if timer is not None and self._machine.deadline < timer.deadline:
-            timer.deadline = self._machine.deadline
+        machine, timer = self._machine, self._timer
+        machine.timers.hurry = False
+        if timer is not None and machine.deadline < timer.deadline:
+            timer.deadline = machine.deadline
 
     def ring(self) -> None:
         """Do what is due now."""

@@ -36,8 +36,8 @@ class Timers:
         """When a draining stream ends whatever is missing."""
         self.keepalive = NEVER
         self.hurry = False
-        """Whether something is due soon that was not before `deadline` was looked
-        at."""
+        """Whether something is due soon that was not before; cleared by whoever has
+        looked at the deadline."""
         self._keepalive_s = NEVER
         self.heard = now
         """When a message came, or none could because none was read."""

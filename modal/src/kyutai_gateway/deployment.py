@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, fields, frozen
 
 from . import pins
 from ._variables import PREFIX as GATEWAY_PREFIX
@@ -244,7 +244,8 @@ class Deployment:
 
 
 def _parsed(given: Mapping[str, str]) -> Iterator[tuple[str, object]]:
-    known = _fields()
+    known = {one.name: type(one.default) for one in fields(Deployment)}
+    del known["gateway"]
     for name, raw in given.items():
         if name not in known:
             raise DeploymentError(
@@ -261,13 +262,6 @@ def _parsed(given: Mapping[str, str]) -> Iterator[tuple[str, object]]:
             yield name, int(raw)
         else:
             yield name, raw
-
-
-def _fields() -> dict[str, type]:
-    whole = {"slots", "max_containers", "min_containers", "scaledown_s"}
-    whole |= {"timeout_s", "startup_s"}
-    names = [one.name for one in Deployment.__attrs_attrs__ if one.name != "gateway"]
-    return {name: int if name in whole else str for name in names}
 
 
 def _gpu(raw: str) -> Gpu:

@@ -14,6 +14,7 @@ import anyio
 from kyutai_stream.backends.moshi_server import MoshiServerBackend
 
 from ._gate import Gate
+from ._tasks import open_tasks
 from .cold_start import ColdStart
 from .probe import Probe, ProbeResult, Verdict
 from .settings import GatewaySettings
@@ -154,21 +155,9 @@ class UpstreamBase:
 
     @asynccontextmanager
     async def _while_running(self) -> AsyncGenerator[None, None]:
-        failure: Exception | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.run)
-                try:
-                    yield
-                except Exception as exc:
-                    # Raised again outside of the group, which would wrap it.
-                    failure = exc
-                finally:
-                    tasks.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            raise _only(group) from failure
-        if failure is not None:
-            raise failure
+        async with open_tasks() as tasks:
+            tasks.start_soon(self.run)
+            yield
 
     # For subclasses
 
@@ -207,10 +196,3 @@ class UpstreamBase:
         if result.verdict is Verdict.FULL:
             self._gate.no_probe()
         return result
-
-
-def _only(error: Exception) -> Exception:
-    """Unwrap the failure of the one task in it."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

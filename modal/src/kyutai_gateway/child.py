@@ -17,6 +17,8 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from attrs import field, frozen
 
+from ._tasks import open_tasks
+
 __all__ = ["Child", "ChildCommand", "run_child"]
 
 KEPT_LINES = 40
@@ -66,19 +68,12 @@ async def run_child(command: ChildCommand) -> AsyncGenerator[Child, None]:
         start_new_session=True,
     )
     child = Child(process, command)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    async with open_tasks() as tasks:
         tasks.start_soon(child.read)
         try:
             yield child
-        except Exception as exc:
-            # Raised again outside of the group, which would wrap it.
-            failure = exc
         finally:
             await child.end()
-            tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 class Child:

@@ -13,6 +13,7 @@ from typing import Protocol
 import anyio
 import uvicorn
 
+from ._tasks import open_tasks
 from .app import Gateway
 from .logs import log
 from .stream import Message, Receive, Send
@@ -237,8 +238,7 @@ async def serving(
         with shield:
             await running.run(listener)
 
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    async with open_tasks() as tasks:
         tasks.start_soon(run)
         try:
             await server.up.wait()
@@ -246,17 +246,12 @@ async def serving(
                 raise RuntimeError("the gateway could not start")
             log("listening", host=running.host, port=running.port)
             yield running
-        except Exception as exc:
-            # Raised again outside of the group, which would wrap it.
-            failure = exc
         finally:
             server.should_exit = True
             with anyio.CancelScope(shield=True), anyio.move_on_after(2 * EXIT_S):
                 await running.ended.wait()
             shield.cancel()
             listener.close()
-    if failure is not None:
-        raise failure
 
 
 async def _nothing(_: float) -> None:

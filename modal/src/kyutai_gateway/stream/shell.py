@@ -26,6 +26,7 @@ import anyio
 from kyutai_stream import Connection, ConnectRequest, KyutaiStreamError
 from kyutai_stream.backend import ConnectionEvent, PromptConnection
 
+from .._tasks import bare
 from ..upstream import Upstream, UpstreamState
 from .direct import Direct
 from .machine import Ending, StreamMachine
@@ -115,7 +116,7 @@ class StreamShell:
                 await self._time.run()
         except* Exception as failures:
             # One reason is enough, and a group would hide it.
-            self.failure = _first(failures)
+            self.failure = bare(failures)
             self._machine.fail("internal", "the gateway failed")
         if not self._teller.closed:
             with anyio.move_on_after(CLOSE_S):
@@ -298,8 +299,3 @@ class StreamShell:
         ending = self._machine.ending
         if ending is not None and ending.reason in ("upstream_lost", "upstream_wedged"):
             self._upstream.suspect()
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = failures.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -66,17 +66,6 @@ async def settings_for_real() -> tuple[GatewaySettings, ModelShape]:
     known: dict[str, Any] = tomllib.loads(
         server_config(files, folder=Path("/run"), batch_size=2, extra_heads=True)
     )["modules"]["asr"]["model"]
-    transformer = known["transformer"]
-    shape = attrs.evolve(
-        SHAPES["stt-1b-en_fr"],
-        text_vocabulary=known["text_out_vocab_size"],
-        layers=transformer["num_layers"],
-        heads=transformer["num_heads"],
-        context=transformer["context"],
-        d_model=transformer["d_model"],
-        feed_forward=transformer["dim_feedforward"],
-        max_seq_len=transformer["max_seq_len"],
-    )
     settings = GatewaySettings(
         auth="none",
         device="cpu",
@@ -94,7 +83,22 @@ async def settings_for_real() -> tuple[GatewaySettings, ModelShape]:
         probe_interval_s=0.5,
         restart_backoff_s=0.1,
     )
-    return settings, shape
+    return settings, shape_of(known)
+
+
+def shape_of(model: dict[str, Any]) -> ModelShape:
+    """The generated weights' sizes, as a configuration of moshi-server names them."""
+    transformer = model["transformer"]
+    return attrs.evolve(
+        SHAPES["stt-1b-en_fr"],
+        text_vocabulary=model["text_out_vocab_size"],
+        layers=transformer["num_layers"],
+        heads=transformer["num_heads"],
+        context=transformer["context"],
+        d_model=transformer["d_model"],
+        feed_forward=transformer["dim_feedforward"],
+        max_seq_len=transformer["max_seq_len"],
+    )
 
 
 async def ready(server: SupervisedServer) -> None:

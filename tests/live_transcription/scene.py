@@ -15,7 +15,8 @@ import numpy as np
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from kyutai_stream.testing import ConnectionScript, ScriptedWord
+from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
+from live_transcription.notices import is_notice
 from spreed_signaling import DataReceived, InCallFlags, Room, RoomJoined, connect
 from spreed_signaling.media import AudioFile, Call
 from spreed_signaling.testing import EmbeddedHpb, Member, StandInNextcloud, open_site
@@ -39,6 +40,11 @@ def script(*words: str, every_s: float = 0.4) -> ConnectionScript:
     return ConnectionScript(words=tuple(spoken))
 
 
+def chatter(words: int = 100) -> ScriptedBackend:
+    """A recogniser that hears `w0`, `w1` and so on."""
+    return ScriptedBackend(script(*(f"w{number}" for number in range(words))))
+
+
 @define
 class Person:
     """Somebody in the room, with what she received."""
@@ -54,7 +60,8 @@ class Person:
         return [one["message"] for one in self.captions if one["final"]]
 
     def said(self) -> list[str]:
-        return " ".join(self.finals()).split()
+        finals = [text for text in self.finals() if not is_notice(text)]
+        return " ".join(finals).split()
 
     async def until(self, condition: Callable[[], bool], limit_s: float = 80) -> None:
         # Now and then a talker's connection fails and is back after half a minute. Why
@@ -71,7 +78,7 @@ class Stage:
         self, nextcloud: StandInNextcloud, talk: Talk, stack: AsyncExitStack, path: Path
     ) -> None:
         self.nextcloud = nextcloud
-        self.talk = talk
+        self.app = talk
         self._stack = stack
         self._tasks: Any = None
         self._path = path
@@ -89,6 +96,12 @@ class Stage:
             flags |= InCallFlags.WITH_AUDIO
         await self.nextcloud.join_call(person.member, flags)
         return person
+
+    async def talk(self) -> tuple[Person, Person]:
+        """Alice talks, and Bob has switched captions on."""
+        alice, bob = await self.enter("alice", talks=True), await self.enter("bob")
+        await self.press(bob)
+        return alice, bob
 
     async def _be(self, person: Person, talks: bool, *, task_status: Any) -> None:
         async with AsyncExitStack() as stack:
@@ -118,7 +131,7 @@ class Stage:
 
     async def room(self) -> dict[str, Any] | None:
         """What the status says about the room."""
-        rooms = (await self.talk.status())["rooms"]
+        rooms = (await self.app.status())["rooms"]
         return rooms[0] if rooms else None
 
     async def until(

@@ -9,7 +9,7 @@ from kyutai_stream import AuthError
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend
 from spreed_signaling.testing import Site
 
-from .scene import ROOM, WORDS, Open, embedded_site, in_call, script
+from .scene import ROOM, WORDS, Open, chatter, embedded_site, in_call, script
 
 
 async def test_who_asks_gets_captions(site: Site, stage: Open) -> None:
@@ -40,19 +40,15 @@ async def test_who_asks_gets_captions(site: Site, stage: Open) -> None:
 
 async def test_activity_is_the_honest_default(stage: Open) -> None:
     async with embedded_site() as nextcloud, stage(nextcloud) as scene:
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: bool(bob.captions))
         assert "no speech recogniser" in bob.captions[0]["message"]
 
 
 async def test_an_encrypted_call_gets_no_invented_captions(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
-        alice = await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        alice, bob = await scene.talk()
         await bob.until(lambda: bool(bob.captions))
         assert alice.room is not None
         (bot,) = (one for one in alice.room.participants.values() if one.internal)
@@ -71,7 +67,7 @@ async def test_an_encrypted_call_gets_no_invented_captions(stage: Open) -> None:
 
 
 async def test_one_of_two_readers_switches_off(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
         await scene.enter("alice", talks=True)
         bob, carol = await scene.enter("bob"), await scene.enter("carol")
@@ -88,14 +84,12 @@ async def test_one_of_two_readers_switches_off(stage: Open) -> None:
 
 
 async def test_leaves_without_readers_and_comes_back_at_once(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with (
         embedded_site() as nextcloud,
         stage(nextcloud, backend, leave_after_s=0.3) as scene,
     ):
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: bool(bob.captions))
         await scene.press(bob, enable=False)
         await scene.until(lambda room: room is None)
@@ -105,11 +99,9 @@ async def test_leaves_without_readers_and_comes_back_at_once(stage: Open) -> Non
 
 
 async def test_the_end_of_the_call_brings_the_last_words(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: len(bob.captions) >= 3)
         await nextcloud.end_call(ROOM)
         await scene.until(lambda room: room is None)
@@ -119,11 +111,9 @@ async def test_the_end_of_the_call_brings_the_last_words(stage: Open) -> None:
 
 
 async def test_switching_the_app_off_brings_the_last_words(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: len(bob.captions) >= 3)
         with anyio.fail_after(10):
             await nextcloud.set_enabled(False)
@@ -158,11 +148,9 @@ async def test_one_speakers_recogniser_fails_the_other_goes_on(stage: Open) -> N
 
 
 async def test_language_changes_without_losing_captions(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(100))))
+    backend = chatter()
     async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: len(bob.captions) >= 2)
         answer = await nextcloud.set_language(bob.member, "fr")
         assert answer.status_code == 200

@@ -13,7 +13,7 @@ from kyutai_stream.testing import ScriptedBackend
 from spreed_signaling import InCallFlags
 from spreed_signaling.testing import StandInNextcloud
 
-from .scene import ROOM, WORDS, Open, in_call, press_alone, script, switchable
+from .scene import ROOM, WORDS, Open, chatter, in_call, press_alone, script, switchable
 
 
 async def test_captions_start_when_the_server_comes_up(stage: Open) -> None:
@@ -32,9 +32,7 @@ async def test_captions_start_when_the_server_comes_up(stage: Open) -> None:
         assert "cannot reach the signaling server" in room["detail"]
         await server.on()
         await scene.until(in_call, limit_s=5)
-        await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        _, bob = await scene.talk()
         await bob.until(lambda: bob.said() == list(WORDS))
 
 
@@ -55,8 +53,8 @@ async def test_wrong_secret_then_the_next_press(stage: Open) -> None:
         assert "next attempt in" in refused["detail"]
         # Another room: nothing hangs.
         with anyio.fail_after(1):
-            await scene.talk.transcribe("other")
-            await scene.talk.post("/api/v1/call/leave", {"roomToken": "other"})
+            await scene.app.transcribe("other")
+            await scene.app.post("/api/v1/call/leave", {"roomToken": "other"})
         await server.off()
         await server.on()
         assert (await press_alone(nextcloud, member)).status_code == 200
@@ -81,7 +79,7 @@ async def test_the_log_tells_of_each_outage_and_of_its_end(
             await scene.until(lambda room: not in_call(room))
             await server.on()
         await scene.until(in_call)
-        await scene.talk.post("/api/v1/call/leave", {"roomToken": ROOM})
+        await scene.app.post("/api/v1/call/leave", {"roomToken": ROOM})
         await scene.until(lambda room: room is None)
     told = [one for one in caplog.records if one.name == "live_transcription.call"]
     assert all(vars(one)["room_token"] == ROOM for one in told)
@@ -97,16 +95,14 @@ async def test_the_log_tells_of_each_outage_and_of_its_end(
 
 
 async def test_readers_survive_a_restart_of_the_server(stage: Open) -> None:
-    backend = ScriptedBackend(script(*(f"w{number}" for number in range(200))))
+    backend = chatter(200)
     async with (
         StandInNextcloud() as nextcloud,
         switchable(nextcloud) as server,
         stage(nextcloud, backend) as scene,
     ):
         await server.on()
-        alice = await scene.enter("alice", talks=True)
-        bob = await scene.enter("bob")
-        await scene.press(bob)
+        alice, bob = await scene.talk()
         await bob.until(lambda: len(bob.captions) >= 2)
         await server.off()
         lost = await scene.until(lambda room: not in_call(room))

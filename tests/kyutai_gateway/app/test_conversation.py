@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 
 from kyutai_stream.testing.tones import Utterance
 
-Open = Callable[..., Any]
-Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
-
-EOS = json.dumps({"type": "eos"})
+from .talk import EOS, Hear, Open, of, pcm, say
 
 pytestmark = pytest.mark.parametrize("way", ["direct", "plain"], indirect=True)
 
 
-def of(messages: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
-    return [message for message in messages if message["type"] in kinds]
-
-
 async def test_a_whole_conversation(bench: Open, spoken: Utterance, hear: Hear) -> None:
     async with bench() as it, it.connect() as socket:
-        data = spoken.samples.astype("<f4").tobytes()
-        for at in range(0, len(data), 7680):
-            await socket.send(data[at : at + 7680])
+        await say(socket, pcm(spoken))
         await socket.send(EOS)
         messages = await hear(socket)
         assert socket.close_code == 1000

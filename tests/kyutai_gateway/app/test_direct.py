@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -16,14 +15,7 @@ from kyutai_gateway.stream import StreamMachine, StreamRules
 from kyutai_gateway.uvicorn_direct import DirectWebSocket, websocket_class
 from kyutai_stream.testing.tones import Utterance
 
-Open = Callable[..., Any]
-Hear = Callable[..., Awaitable[list[dict[str, Any]]]]
-
-FRAME = 7680
-
-
-def of(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [message for message in messages if message["type"] == kind]
+from .talk import FRAME, Hear, Open, of
 
 
 def wired(it: Any) -> list[Any]:

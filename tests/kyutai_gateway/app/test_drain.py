@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,16 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from kyutai_gateway.upstream import UpstreamState
 from kyutai_stream.testing.tones import Utterance
 
-Open = Callable[..., Any]
-Messages = list[dict[str, Any]]
-Hear = Callable[..., Awaitable[Messages]]
+from .talk import Hear, Messages, Open, words
 
 pytestmark = pytest.mark.parametrize("way", ["direct", "plain"], indirect=True)
-
-
-def words(messages: Messages) -> str:
-    tokens = [one["text"] for one in messages if one["type"] == "token"]
-    return "".join(tokens).strip()
 
 
 async def test_clients_are_told_flushed_and_closed(

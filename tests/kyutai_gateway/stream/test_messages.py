@@ -45,6 +45,11 @@ def test_a_long_control_is_none() -> None:
     assert parse_control("[" * 4000) is None
 
 
+def test_a_number_that_fits_nowhere_is_none() -> None:
+    assert parse_control(f'{{"type":"flush","id":{2**63}}}') is None
+    assert parse_control(f'{{"type":"flush","id":{-(2**63)}}}') is not None
+
+
 @given(
     text=st.text(),
     epoch=st.integers(0, 10**6),

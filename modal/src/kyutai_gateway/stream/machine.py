@@ -360,8 +360,6 @@ class StreamMachine:
         self.outbox.append(messages.ready(self._model, able))
         self.outbox.extend(self._early)
         self._early.clear()
-        if self.timers.close != NEVER:
-            self._drained()
 
     def _flushed(self, event: Flushed, now: float) -> None:
         self.narrator.settle()

@@ -22,6 +22,7 @@ PURE = [
     "apps/live-transcription/src/live_transcription/captions.py",
     "apps/live-transcription/src/live_transcription/gate.py",
     "apps/live-transcription/src/live_transcription/lanes.py",
+    "apps/live-transcription/src/live_transcription/notices.py",
     "apps/live-transcription/src/live_transcription/readers.py",
 ]
 TESTS = [
@@ -32,6 +33,7 @@ TESTS = [
     "tests/live_transcription/test_captions.py",
     "tests/live_transcription/test_captions_floor.py",
     "tests/live_transcription/test_gate.py",
+    "tests/live_transcription/test_notices.py",
     "tests/live_transcription/test_readers.py",
 ]
 

@@ -23,6 +23,7 @@ from live_transcription.demo.clips import Clip
 from live_transcription.demo.director import Timing, perform
 from live_transcription.demo.stage import Stage, open_stage
 from live_transcription.demo.tones import tone_clips
+from live_transcription.notices import is_notice
 
 from .processes import (
     CREDENTIALS,
@@ -140,7 +141,7 @@ class Heard:
 
     def show(self, speaker: str, text: str, final: bool, lang: str) -> None:
         self.captions += 1
-        if final:
+        if final and not is_notice(text):
             self.finals.setdefault(speaker, []).extend(text.split())
         self.news.set()
         self.news = anyio.Event()

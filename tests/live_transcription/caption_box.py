@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from live_transcription.captions import CaptionMessage, CaptionPolicy, CaptionRules
+from live_transcription.notices import Notice
 
 Sent = tuple[float, str, str, bool]
 
@@ -42,6 +43,10 @@ class Box:
 
     def final(self, speaker: str, text: str, lang_id: str = "en") -> None:
         self.policy.final(speaker, text, lang_id, self.now)
+        self.collect()
+
+    def notice(self, speaker: str, notice: Notice, lang_id: str = "en") -> None:
+        self.policy.notice(speaker, notice, lang_id, self.now)
         self.collect()
 
     def say(self, speaker: str, sentence: str, step_s: float = 0.1) -> None:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from live_transcription.notices import Notice, is_notice
+
 from .caption_box import Box
 
 
@@ -148,6 +150,55 @@ class TestFinals:
         assert box.texts()[-1] == ("alice", "still", False)
 
 
+class TestNotices:
+    """Who cannot hear is told where words are missing or late."""
+
+    def test_between_the_words_around_it(self) -> None:
+        box = Box()
+        box.final("alice", "before")
+        box.notice("alice", Notice.LOST)
+        box.final("alice", "behind")
+        assert box.texts() == [
+            ("alice", "before", True),
+            ("alice", "[…]", True),
+            ("alice", "behind", True),
+        ]
+
+    def test_a_sentence_goes_on_behind_it(self) -> None:
+        box = Box()
+        box.partial("alice", "this is")
+        box.notice("alice", Notice.LOST)
+        box.wait(1)
+        box.partial("alice", "this is what")
+        box.wait(1)
+        box.final("alice", "this is what was said")
+        finals = [text for _, text, final in box.texts() if final]
+        assert finals == ["this is", "[…]", "what was said"]
+
+    def test_not_twice_without_a_word_between(self) -> None:
+        box = Box()
+        for _ in range(2):
+            box.notice("alice", Notice.LATE)
+            box.notice("alice", Notice.LATE)
+            box.partial("alice", "word")
+            box.final("alice", "word")
+            box.notice("alice", Notice.LATE)
+        finals = [text for _, text, final in box.texts() if final]
+        assert finals == ["…", "word", "…", "word", "…"]
+
+    def test_late_words_may_be_lost_in_the_end(self) -> None:
+        box = Box()
+        box.notice("alice", Notice.LATE)
+        box.notice("alice", Notice.LOST)
+        assert [text for _, text, _ in box.texts()] == ["…", "[…]"]
+
+    def test_nobody_gets_her_own(self) -> None:
+        box = Box("alice", "bob")
+        box.notice("alice", Notice.LOST)
+        assert box.texts("alice") == []
+        assert box.texts("bob") == [("alice", "[…]", True)]
+
+
 class TestReaders:
     def test_never_get_their_own_words(self) -> None:
         box = Box("alice", "bob")
@@ -212,7 +263,7 @@ def test_language_is_that_of_the_words_not_of_the_moment() -> None:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["alice", "bob", "carol"]),
-        st.sampled_from(["word", "word", "word", "final", "close"]),
+        st.sampled_from(["word", "word", "word", "final", "close", *Notice]),
         st.floats(0.0, 1.5),
     ),
     max_size=60,
@@ -233,6 +284,8 @@ def test_whatever_happens_every_word_comes_once_and_in_order(
             box.partial(speaker, " ".join(open_words[speaker]))
         elif kind == "final":
             box.final(speaker, " ".join(open_words.pop(speaker, [])))
+        elif isinstance(kind, Notice):
+            box.notice(speaker, kind)
         else:
             box.policy.close(speaker, box.now)
             box.collect()
@@ -242,5 +295,6 @@ def test_whatever_happens_every_word_comes_once_and_in_order(
     box.collect()
     for speaker, words in said.items():
         finals = [text for who, text, final in box.texts() if final and who == speaker]
-        assert " ".join(finals) == " ".join(words)
+        shown = [text for text in finals if not is_notice(text)]
+        assert " ".join(shown) == " ".join(words)
     assert all(text.strip() for _, text, _ in box.texts())

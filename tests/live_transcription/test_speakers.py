@@ -17,6 +17,7 @@ from kyutai_stream import AuthError, Capabilities, CapacityError, ConnectFailed
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend, ScriptedWord
 from kyutai_stream.testing.virtual_time import VirtualTimeLoop
 from live_transcription.dictation import LAST_WORDS_S
+from live_transcription.notices import Notice
 from live_transcription.roomlog import RoomLog
 from live_transcription.speakers import SpeakerFeed
 from spreed_signaling.media import AudioChunk
@@ -68,11 +69,15 @@ class Microphone:
 class Listener:
     wanted: bool = True
     finals: list[str] = field(factory=list)
+    notices: list[Notice] = field(factory=list)
 
     def partial(self, session_id: str, text: str, lang_id: str) -> None: ...
 
     def final(self, session_id: str, text: str, lang_id: str) -> None:
         self.finals.append(text)
+
+    def notice(self, session_id: str, notice: Notice, lang_id: str) -> None:
+        self.notices.append(notice)
 
     def close(self, session_id: str) -> None: ...
 
@@ -155,6 +160,8 @@ async def test_everything_is_heard_in_order_across_a_failure() -> None:
         scene.microphone.stop()
     assert np.array_equal(scene.heard(), np.arange(scene.microphone.said * FRAME))
     assert counters(scene.feed) == (0, 0, 0)
+    # Told once for the time that she was not heard.
+    assert scene.listener.notices == [Notice.LATE]
 
 
 @pytest.mark.parametrize(("stall_s", "cut"), [(0.5, False), (1.5, True)])
@@ -190,6 +197,7 @@ async def test_a_session_that_fails_takes_little_with_it() -> None:
     assert 0 < missing_s <= scene.feed.losses.gap_s + 1e-6
     assert missing_s < 5.0
     assert scene.feed.losses.dropped_s == 0
+    assert scene.listener.notices[-1] == Notice.LOST
 
 
 async def test_an_overflow_is_counted_exactly() -> None:
@@ -206,6 +214,7 @@ async def test_an_overflow_is_counted_exactly() -> None:
     said = scene.microphone.said * FRAME
     assert np.array_equal(scene.heard(), np.arange(said - round(120.8 * RATE), said))
     assert counters(scene.feed) == (1, 10.08, 10.08)
+    assert scene.listener.notices == [Notice.LATE, Notice.LOST]
 
 
 async def test_a_recogniser_that_goes_away_later_is_waited_for_less_long() -> None:
@@ -234,6 +243,7 @@ async def test_a_recogniser_that_never_comes_costs_all_and_ends_in_time() -> Non
     with anyio.fail_after(LAST_WORDS_S + 0.5):
         await scene.feed.run()
     assert counters(scene.feed) == (1, 8, 8)
+    assert scene.listener.notices == [Notice.LATE, Notice.LOST]
 
 
 async def test_a_recogniser_that_stops_reading_is_waited_for_and_left() -> None:

@@ -150,6 +150,11 @@ class TestExact:
     def test_anything_else_is_not(self, heard: str) -> None:
         assert self.summary(heard).exact is False
 
+    def test_a_notice_is_no_word(self) -> None:
+        record = self.summary("…", "alpha bravo", "[…]", "charlie")
+        assert record.exact is True
+        assert (record.captions, record.finals, record.wer) == (4, 2, 0)
+
     def test_whose_text_is_not_known_does_not_count(self) -> None:
         record = self.summary("alpha bravo charlie")
         assert [talker.exact for talker in record.talkers] == [True, None]

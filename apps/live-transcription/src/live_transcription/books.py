@@ -68,10 +68,16 @@ class SpeakerBooks:
         self.losses.gaps += 1
         self.losses.gap_s += seconds
 
-    def dropped(self, seconds: float) -> None:
-        """Audio was given up; one hole as long as it goes on."""
+    def dropped(self, seconds: float) -> bool:
+        """Audio was given up; one hole as long as it goes on.
+
+        Returns:
+            Whether this is the first since nothing waited: not each hole that an
+            overloaded recogniser makes.
+        """
         if not seconds:
-            return
+            return False
+        first = self._behind_since_s is None
         if self._behind_since_s is None:
             self._behind_since_s = self.losses.dropped_s
             self.warn("audio waited too long for the recogniser: the oldest is lost")
@@ -80,6 +86,7 @@ class SpeakerBooks:
         if not self._dropping:
             self._dropping = True
             self.losses.gaps += 1
+        return first
 
     def handed_over(self) -> None:
         """Audio reached the recogniser: what is given up next is another hole."""

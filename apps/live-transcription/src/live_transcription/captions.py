@@ -11,6 +11,7 @@ Hence, for each reader apart:
    holder finishes a sentence or pauses, but never longer than two seconds; then
    the open chunk is closed with a final and its sentence goes on in a new one.
 4. Nobody gets her own words.
+5. Where words are missing or late there is a notice (`notices.py`), as a final.
 
 Use: call what happened with `now`, then send everything `messages_to_send`
 returns; call `tick(now)` when `deadline()` has come.
@@ -24,6 +25,7 @@ from typing import Any
 from attrs import field, frozen
 
 from .lanes import Chunk, Lane
+from .notices import Notice
 
 __all__ = ["CaptionMessage", "CaptionPolicy", "CaptionRules"]
 
@@ -108,6 +110,15 @@ class CaptionPolicy:
         text = _clean(text)
         for view in self._listeners(speaker):
             view.lane(speaker).finish(text, lang_id, now)
+        self._advance(now)
+
+    def notice(self, speaker: str, notice: Notice, lang_id: str, now: float) -> None:
+        """Words are missing or late; an open sentence may go on after it.
+
+        Call `messages_to_send` next.
+        """
+        for view in self._listeners(speaker):
+            view.lane(speaker).notice(notice, lang_id, now)
         self._advance(now)
 
     def close(self, speaker: str, now: float) -> None:

@@ -11,6 +11,7 @@ import anyio
 from spreed_signaling import Room, SignalingError
 
 from .captions import CaptionPolicy, CaptionRules
+from .notices import Notice
 
 __all__ = ["CaptionDelivery"]
 
@@ -57,6 +58,11 @@ class CaptionDelivery:
     def final(self, session_id: str, text: str, lang_id: str) -> None:
         """A sentence is complete."""
         self._policy.final(session_id, text, lang_id, anyio.current_time())
+        self._send()
+
+    def notice(self, session_id: str, notice: Notice, lang_id: str) -> None:
+        """Words are missing or late."""
+        self._policy.notice(session_id, notice, lang_id, anyio.current_time())
         self._send()
 
     def close(self, session_id: str) -> None:

@@ -32,6 +32,7 @@ from spreed_signaling.protocol.backoff import retry_delays
 
 from .backlog import Backlog
 from .books import SpeakerBooks
+from .notices import NOTABLE_S, Notice, Unheard
 
 if TYPE_CHECKING:
     from spreed_signaling.media import AudioChunk
@@ -75,6 +76,9 @@ class CaptionListener(Protocol):
     def final(self, session_id: str, text: str, lang_id: str) -> None:
         """A sentence is complete."""
 
+    def notice(self, session_id: str, notice: Notice, lang_id: str) -> None:
+        """Words are missing or late."""
+
     def close(self, session_id: str) -> None:
         """No more words of the open sentence will come."""
 
@@ -111,6 +115,7 @@ class Dictation:
         self._backlog = Backlog(COLD_BACKLOG_S)
         self._listening = False
         """Whether a session's recogniser takes audio now."""
+        self._unheard = Unheard()
         self._playout = -math.inf
         """When the audio handed over would have been played, on the loop's clock."""
         self._unflushed = False
@@ -127,7 +132,9 @@ class Dictation:
 
     def put(self, chunk: AudioChunk) -> None:
         """Hand in audio; the oldest gives way if too much waits."""
-        self._books.dropped(self._backlog.put(chunk))
+        if not self._listening and self._unheard.waits(chunk):
+            self._say(Notice.LATE)
+        self._drop(self._backlog.put(chunk))
         self._notify()
 
     def end(self) -> None:
@@ -163,7 +170,7 @@ class Dictation:
         finally:
             if not told_all:
                 self._missed_at_end()
-            self._books.dropped(self._backlog.clear())
+            self._drop(self._backlog.clear())
             self.done.set()
 
     async def _try_session(self) -> None:
@@ -225,7 +232,7 @@ class Dictation:
             return False
         finally:
             if not taken:
-                self._books.dropped(self._backlog.put_back(chunk))
+                self._drop(self._backlog.put_back(chunk))
         duration_s = len(chunk.samples) / chunk.sample_rate
         self._handed_s = chunk.media_time_s + duration_s
         self._playout = max(self._playout, anyio.current_time()) + duration_s
@@ -255,7 +262,7 @@ class Dictation:
                 self._listener.final(self._session_id, text, self._lang_id)
             case Gap(start=start, end=end):
                 self._told_s = max(self._told_s, end)
-                self._books.missed(end - start)
+                self._miss(end - start)
             case StateChanged(state=state, detail=detail):
                 self._enter(state, detail)
             case LanguageMismatch(expected=expected, detected=detected):
@@ -272,6 +279,7 @@ class Dictation:
             self._backlog.limit_s = COLD_BACKLOG_S
         self._notify()
         if self._listening:
+            self._unheard.heard()
             self._books.works()
         elif detail and state is not SessionState.CLOSED:
             # Why it was closed, if that was a failure, comes as an exception.
@@ -284,4 +292,18 @@ class Dictation:
         """
         held_s = min(self._handed_s - self._told_s, _AHEAD_S + _STALL_S)
         if held_s > 0:
-            self._books.missed(held_s)
+            self._miss(held_s)
+
+    def _miss(self, seconds: float) -> None:
+        """Note audio that a session had and did not transcribe."""
+        self._books.missed(seconds)
+        if seconds >= NOTABLE_S:
+            self._say(Notice.LOST)
+
+    def _drop(self, seconds: float) -> None:
+        """Note audio that no session got."""
+        if self._books.dropped(seconds):
+            self._say(Notice.LOST)
+
+    def _say(self, notice: Notice) -> None:
+        self._listener.notice(self._session_id, notice, self._lang_id)

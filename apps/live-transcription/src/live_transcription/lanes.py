@@ -39,6 +39,8 @@ class Lane:
     waiting_since: float | None = None
     active_at: float = float("-inf")
     """When the speaker last said something new."""
+    noticed: str = ""
+    """The notice that came last, if no word came since."""
 
     def rest(self, text: str) -> str:
         """The part of the open sentence that is not closed yet."""
@@ -55,6 +57,7 @@ class Lane:
         if len(rest) <= len(known) or not rest.startswith(known):
             return
         self.text = text
+        self.noticed = ""
         self.pending = Chunk(text=rest, lang_id=lang_id)
         self._touched(now)
 
@@ -62,9 +65,21 @@ class Lane:
         """The open sentence is complete."""
         rest = self.rest(text)
         if rest:
+            self.noticed = ""
             self._complete(Chunk(text=rest, lang_id=lang_id), now)
         else:
             self.give_up(now)
+
+    def notice(self, text: str, lang_id: str, now: float) -> None:
+        """Show this in the place of words, once until there are words again."""
+        if text == self.noticed:
+            return
+        # The sentence may go on behind it.
+        begun = self.commit()
+        self.finals += [] if begun is None else [begun]
+        self.finals.append(Chunk(text=text, lang_id=lang_id))
+        self.noticed = text
+        self._touched(now)
 
     def give_up(self, now: float) -> None:
         """No more words of the open sentence will come: what there is, is complete."""

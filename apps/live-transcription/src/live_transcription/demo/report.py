@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from attrs import Attribute, asdict, define, field, frozen
 
+from ..notices import is_notice
 from .scoring import word_error_rate
 
 __all__ = ["CaptionRecord", "Collector", "SummaryRecord", "TalkerScore"]
@@ -158,11 +159,12 @@ class Collector:
         """
         talker = self._talkers.setdefault(speaker, _Talker())
         talker.captions += 1
-        if final:
-            talker.finals.append(text)
         t = None if talker.voice_at is None else now - talker.voice_at
-        if t is not None and (self._first_t is None or t < self._first_t):
-            self._first_t = t
+        if not is_notice(text):
+            if final:
+                talker.finals.append(text)
+            if t is not None and (self._first_t is None or t < self._first_t):
+                self._first_t = t
         return CaptionRecord(
             speaker=speaker, text=text, final=final, lang=lang, t=_rounded(t, 3)
         )

@@ -24,6 +24,13 @@ PURE = [
     "apps/live-transcription/src/live_transcription/lanes.py",
     "apps/live-transcription/src/live_transcription/notices.py",
     "apps/live-transcription/src/live_transcription/readers.py",
+    "modal/src/kyutai_gateway/stream/audio.py",
+    "modal/src/kyutai_gateway/stream/line.py",
+    "modal/src/kyutai_gateway/stream/machine.py",
+    "modal/src/kyutai_gateway/stream/messages.py",
+    "modal/src/kyutai_gateway/stream/narrator.py",
+    "modal/src/kyutai_gateway/stream/pauses.py",
+    "modal/src/kyutai_gateway/stream/timers.py",
 ]
 TESTS = [
     "tests/spreed_signaling/protocol",
@@ -35,6 +42,7 @@ TESTS = [
     "tests/live_transcription/test_gate.py",
     "tests/live_transcription/test_notices.py",
     "tests/live_transcription/test_readers.py",
+    "tests/kyutai_gateway/stream",
 ]
 
 

@@ -26,7 +26,12 @@ CASES: list[tuple[str, str, list[str]]] = [
     (
         "spreed-signaling[testing]",
         "packages/spreed-signaling[testing]",
-        ["tests/spreed_signaling/test_client.py", "-k", "not real"],
+        [
+            "tests/spreed_signaling/test_client.py",
+            "tests/spreed_signaling/test_client_shell.py",
+            "-k",
+            "not real",
+        ],
     ),
     (
         "spreed-signaling[media,testing]",

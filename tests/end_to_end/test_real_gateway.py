@@ -60,7 +60,7 @@ def everything_real(request: pytest.FixtureRequest, real_available: None) -> Non
 def hurry() -> Iterator[None]:
     """Let media come before what else this machine does, where we may.
 
-    Speech that stalls for 0.8 s in the middle of a word counts as a pause: then words
+    Speech that stalls for 1.5 s in the middle of a word counts as a pause: then words
     are said twice or not at all, as they would be in a real call. The model may be
     late.
     """

@@ -241,7 +241,7 @@ class TestMute:
         assert final.text == said.text
         assert final.reason is FinalReason.FLUSH
 
-    @pytest.mark.parametrize(("tail_s", "patience_s"), [(0.0, 0.8), (0.3, 0.3)])
+    @pytest.mark.parametrize(("tail_s", "patience_s"), [(0.0, 1.5), (0.3, 0.3)])
     async def test_it_is_noticed_without_being_told(
         self, tail_s: float, patience_s: float
     ) -> None:

@@ -104,7 +104,7 @@ class TestFigures:
         driver.up = True
         driver.say("ba be bi")
         driver.lose()
-        driver.wait(1.0)
+        driver.wait(1.7)
         metrics = driver.machine.metrics(driver.now)
         assert (metrics.failed_attempts, metrics.capacity_refusals) == (1, 1)
         assert metrics.reconnects == 1
@@ -116,7 +116,7 @@ class TestFigures:
     def test_delays(self) -> None:
         driver = Driver()
         driver.say("ba be bi")
-        driver.wait(1.0)
+        driver.wait(1.7)
         metrics = driver.machine.metrics(driver.now)
         # The model's delay, and what frames and steps add.
         assert 0.4 <= metrics.word_latency.p50_s <= 0.48 + 0.16

@@ -56,7 +56,7 @@ _AHEAD_S = 4.0
 """Audio that waits in a session itself; it is lost if the session fails for good.
 Enough for a session to see that it is behind and to leave long pauses out."""
 
-_STALL_S = 0.8
+_STALL_S = 1.5
 """Audio this late is a pause: the last words are flushed out, by silence that the
 recogniser hears. Sessions do so themselves for live audio (sooner between words); after
 a backlog they would wait as long as it was. A network that stalls for less must not cut

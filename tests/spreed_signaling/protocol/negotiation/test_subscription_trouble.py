@@ -96,7 +96,7 @@ class TestStalledMedia:
             case.advance(waits[-1])
             case.hear(offer(sid))
             case.peer(PeerState.CONNECTED, sid)
-        assert waits == [10.0, 20.0, 40.0, 60.0, 60.0]
+        assert waits == [10.0, 20.0, 30.0, 30.0, 30.0]
 
     def test_packets_are_patience(self) -> None:
         case = Case()

@@ -45,9 +45,10 @@ class SessionOptions:
     """Audio this late (mute, DTX, lost track) counts as a pause: the last words
     are flushed out, by silence that the recogniser hears. Counted from when the
     pushed audio would have been played."""
-    stall_loud_s: float = 0.8
+    stall_loud_s: float = 1.5
     """The same where the audio stopped in the middle of sound: silence there would
-    cut a word in two if it was only the network that stalled."""
+    cut a word in two if it was only the network that stalled. Mobile networks and
+    busy machines stall for a second; nobody's word ends without a moment of quiet."""
     gap_silence_s: float = 1.0
     """Most silence fed for a jump in `media_time`; the rest only moves the map."""
     send_window: int = field(default=16, validator=_at_least_one)

@@ -39,8 +39,10 @@ class SubscriptionOptions:
     """From the offer to a connected peer; a lost first check costs about 1 s."""
     stall_s: float = 10.0
     """No packet for this long: the publisher may have started anew unannounced."""
-    longest_stall_s: float = 60.0
-    """Asking anew without packets slows down to this: muted speakers send little."""
+    longest_stall_s: float = 30.0
+    """Asking anew without packets slows down to this. Some muted speakers send none,
+    and each question costs both sides a new connection; a publisher who is back
+    unannounced is not heard for so long."""
     longest_delay_s: float = 30.0
     """Longest pause between requests that fail."""
 

@@ -155,6 +155,30 @@ def test_a_part_that_broke_off_is_run_again(run: Run, tmp_path: Path) -> None:
     assert flaky(tmp_path) == ["pytest: no clean end"]
 
 
+HANGS = "def test_a(second_time): second_time or __import__('time').sleep(600)"
+STARTS_ANOTHER = """
+def test_a(second_time):
+    import subprocess, sys
+    if not second_time:
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(20)"])
+"""
+
+
+@pytest.mark.parametrize("source", [HANGS, STARTS_ANOTHER])
+def test_a_part_that_hangs_is_killed_and_run_again(
+    run: Run,
+    tool: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+) -> None:
+    monkeypatch.setattr(tool, "LONGEST_S", 6.0)
+    assert run(test_a=FIXTURE + source) == 0
+    assert "killed: it did not come to its end" in capsys.readouterr().out
+    assert flaky(tmp_path) == ["tests: no clean end"]
+
+
 @pytest.mark.parametrize("source", ["import os; os._exit(3)", "def test_a(:"])
 def test_what_breaks_pytest_fails(run: Run, source: str) -> None:
     assert run(test_a=source) == 1

@@ -3,7 +3,9 @@
 Most tests wait more than they work, so parts of the suite run side by side, each in
 a pytest process of its own. A test that fails is run once more, alone in a fresh
 process: a busy machine fails it once, a defect twice. A test that passes only then
-is named at the end and in `artifacts/flaky-tests.txt`, and is to be mended.
+is named at the end and in `artifacts/flaky-tests.txt`, and is to be mended. A part that
+does not end (a test that hangs and cannot be cancelled) is killed and counts as broken
+off.
 
 In CI a missing real server or browser is a failure, not a skip. The tests that need
 a server built with cargo, or torch, have commands of their own (`make test-moshi`,
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +46,9 @@ LONGEST_FIRST = [
     "tests/kyutai_stream/cli",
 ]
 """Parts that would keep us waiting if they began last."""
+
+LONGEST_S = 900.0
+"""A part takes five minutes; what takes longer than this hangs."""
 
 MOST_RERUN = 5
 """If more tests fail than this, the machine is not to blame."""
@@ -89,19 +95,36 @@ def pytest(
     """Run pytest and keep what it prints, or let it print."""
     with tempfile.TemporaryDirectory() as cache:
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments],
+        command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}"]
+        with subprocess.Popen(
+            [*command, *arguments],
             cwd=root,
             stdout=None if live else subprocess.PIPE,
             stderr=None if live else subprocess.STDOUT,
             text=True,
             errors="replace",
-            check=False,
-        )
+        ) as process:
+            output = bounded(process, None if live else LONGEST_S)
         seconds = time.monotonic() - began
         known = Path(cache) / "v" / "cache" / "lastfailed"
         failed = list(json.loads(known.read_text())) if known.exists() else []
-    return Outcome(name, arguments, done.returncode, done.stdout or "", seconds, failed)
+    return Outcome(name, arguments, process.returncode, output, seconds, failed)
+
+
+def bounded(process: subprocess.Popen[str], limit_s: float | None) -> str:
+    """Wait for the end and return what was printed; kill what does not end."""
+    for _ in range(2):
+        try:
+            output = process.communicate(timeout=limit_s)[0] or ""
+        except subprocess.TimeoutExpired:
+            # Servers that it has started end with it; should one not, what was
+            # printed is not worth waiting for.
+            process.kill()
+            limit_s = 10.0
+        else:
+            killed = process.returncode == -signal.SIGKILL
+            return output + "\nkilled: it did not come to its end\n" * killed
+    return "killed: it did not come to its end, nor did what it had started\n"
 
 
 def passes_alone(root: Path, test: str, options: list[str]) -> bool:

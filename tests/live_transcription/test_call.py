@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import anyio
 
-from kyutai_stream import AuthError
+from kyutai_stream import AuthError, Connection, ConnectRequest
 from kyutai_stream.testing import ConnectionScript, ScriptedBackend
+from live_transcription.notices import is_notice
 from spreed_signaling.testing import Site
 
 from .scene import ROOM, WORDS, Open, chatter, embedded_site, in_call, script
@@ -43,6 +47,31 @@ async def test_activity_is_the_honest_default(stage: Open) -> None:
         _, bob = await scene.talk()
         await bob.until(lambda: bool(bob.captions))
         assert "no speech recogniser" in bob.captions[0]["message"]
+
+
+class SleepingBackend(ScriptedBackend):
+    """A recogniser that takes nobody until it is woken."""
+
+    def __init__(self, *scripts: ConnectionScript) -> None:
+        super().__init__(*scripts)
+        self.awake = anyio.Event()
+
+    @asynccontextmanager
+    async def connect(self, request: ConnectRequest) -> AsyncIterator[Connection]:
+        await self.awake.wait()
+        async with super().connect(request) as connection:
+            yield connection
+
+
+async def test_a_reader_is_told_that_words_come_late(stage: Open) -> None:
+    backend = SleepingBackend(script(*WORDS))
+    async with embedded_site() as nextcloud, stage(nextcloud, backend) as scene:
+        _, bob = await scene.talk()
+        await bob.until(lambda: bool(bob.captions))
+        assert bob.finals() == ["…"]
+        backend.awake.set()
+        await bob.until(lambda: bob.said() == list(WORDS))
+        assert [text for text in bob.finals() if is_notice(text)] == ["…"]
 
 
 async def test_an_encrypted_call_gets_no_invented_captions(stage: Open) -> None:

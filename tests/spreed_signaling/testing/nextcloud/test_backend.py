@@ -48,19 +48,14 @@ class TestBackendRequests:
         answer = await backend.send(auth("alice", "invented"))
         assert answer["error"]["code"] == "invalid_ticket"
 
-    async def test_wrong_secret_is_refused(
-        self, nc: StandInNextcloud, backend: Backend
+    @pytest.mark.parametrize(
+        ("part", "value"), [("secret", "other"), ("random", "short")]
+    )
+    async def test_a_badly_signed_request_is_refused(
+        self, nc: StandInNextcloud, backend: Backend, part: str, value: str
     ) -> None:
         alice = nc.add_member("demoroom", "alice", "Alice")
-        backend.secret = "other"
-        answer = await backend.send(auth("alice", alice.auth.ticket))
-        assert answer["error"]["code"] == "invalid_request"
-
-    async def test_short_random_is_refused(
-        self, nc: StandInNextcloud, backend: Backend
-    ) -> None:
-        alice = nc.add_member("demoroom", "alice", "Alice")
-        backend.random = "short"
+        setattr(backend, part, value)
         answer = await backend.send(auth("alice", alice.auth.ticket))
         assert answer["error"]["code"] == "invalid_request"
 
